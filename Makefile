@@ -1,0 +1,30 @@
+# Needs Python 3.11 or newer and a C compiler; everything else is installed into .venv by pip.
+PYTHON ?= python3
+BIN := .venv/bin
+# The CPU wheel; a looser range downloads gigabytes of GPU libraries.
+TORCH := torch==2.13.0
+
+.PHONY: demo test bench clean
+
+.venv/installed: pyproject.toml csrc/CMakeLists.txt csrc/bind.py $(shell find csrc -name '*.[ch]')
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet --editable '.[test,plot]'
+	touch $@
+
+demo: .venv/installed
+	$(BIN)/codesign search configs/searches/digits.toml --out runs/digits
+
+test: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+bench: .venv/installed
+	$(BIN)/python -m pip install --quiet '.[bench]'
+	$(BIN)/python -m tests.bench
+
+clean:
+	rm -rf .venv build runs

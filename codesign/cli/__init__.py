@@ -1,0 +1,44 @@
+"""The command line: the only room that prints. stdout is data, stderr is progress and messages.
+
+One module per family of commands; each has `add_commands(subparsers)`, and each command sets `run` to a function that
+takes the parsed arguments and returns an exit status.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+import codesign
+from codesign.cli import look
+from codesign.errors import CodesignError
+
+INTERRUPTED = 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command and option."""
+    top = argparse.ArgumentParser(prog="codesign", description=codesign.__doc__)
+    top.add_argument("--version", action="version", version=f"codesign {codesign.__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for family in (look,):
+        family.add_commands(commands)
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; an error that the user can mend becomes one line on stderr and its exit status."""
+    arguments = parser().parse_args(argv)
+    try:
+        status: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except CodesignError as error:
+        print(f"codesign {arguments.command}: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of stdout went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status

@@ -1,0 +1,38 @@
+"""`codesign doctor`: what is installed, and does it work."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from importlib import metadata
+
+import codesign
+from codesign import native
+
+_LIBRARIES = ("torch", "numpy", "numba", "cffi", "pandas", "optuna", "scikit-learn", "scipy", "safetensors")
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Add this family's commands."""
+    doctor = commands.add_parser("doctor", help="check the installation", description=__doc__)
+    doctor.add_argument("--json", action="store_true", help="machine-readable output")
+    doctor.set_defaults(run=_doctor)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    found = {
+        "codesign": codesign.__version__,
+        "python": platform.python_version(),
+        "core ABI": str(native.lib.cs_abi_version()),
+        "core sources": native.source_sha256()[:16],
+        "core flags": native.compile_flags(),
+        **{name: metadata.version(name) for name in _LIBRARIES},
+    }
+    if arguments.json:
+        print(json.dumps({"schema": "codesign.doctor/1", **found}, indent=1))
+    else:
+        width = max(map(len, found))
+        for name, value in found.items():
+            print(f"{name:{width}}  {value}")
+    return 0
