@@ -1,4 +1,4 @@
-"""What is proposed: channels and formats per layer. A `DesignPoint` is a value: hashable, comparable, written as JSON."""
+"""What is proposed: channels and formats per layer. A `DesignPoint` is a value: hashable, and written as JSON."""
 
 from __future__ import annotations
 

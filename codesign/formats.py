@@ -9,7 +9,14 @@ from enum import StrEnum
 from codesign.errors import FormatError
 
 _PATTERN = re.compile(r"e(\d+)m(\d+)(?:b(-?\d+))?(fnuz|fn|ieee|all)?")
-_ALIASES = {"float32": "e8m23", "fp32": "e8m23", "bfloat16": "e8m7", "bf16": "e8m7", "float16": "e5m10", "fp16": "e5m10"}
+_ALIASES = {
+    "float32": "e8m23",
+    "fp32": "e8m23",
+    "bfloat16": "e8m7",
+    "bf16": "e8m7",
+    "float16": "e5m10",
+    "fp16": "e5m10",
+}
 
 
 class Reserved(StrEnum):

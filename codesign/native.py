@@ -5,7 +5,9 @@ from __future__ import annotations
 try:
     from codesign._core import ffi, lib
 except ImportError as error:
-    raise ImportError(f"the compiled core of codesign is missing ({error}); build it with `pip install -e .`") from error
+    raise ImportError(
+        f"the compiled core of codesign is missing ({error}); build it with `pip install -e .`"
+    ) from error
 
 EXPECTED_ABI = 1  # CS_ABI_VERSION of the csrc/codesign.h that this Python code was written for
 
