@@ -30,7 +30,7 @@ class Reserved(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FloatFormat:
-    """A binary float format of `1 + exponent_bits + mantissa_bits` bits; `exponent_bits == 0` is a sign-magnitude integer."""
+    """Sign, exponent, mantissa; `exponent_bits == 0` is a sign-magnitude integer."""
 
     exponent_bits: int
     mantissa_bits: int
@@ -40,7 +40,8 @@ class FloatFormat:
     def __post_init__(self) -> None:
         if not (0 <= self.exponent_bits <= 8 and 0 <= self.mantissa_bits <= 23):
             raise FormatError(
-                f"'e{self.exponent_bits}m{self.mantissa_bits}' is out of range; exponent bits 0 to 8, mantissa bits 0 to 23"
+                f"'e{self.exponent_bits}m{self.mantissa_bits}' is out of range; "
+                "exponent bits 0 to 8, mantissa bits 0 to 23"
             )
 
     @classmethod
