@@ -91,7 +91,7 @@ typedef struct {
 cs_status cs_cost_mapped(const cs_machine *machines, size_t machine_count, const cs_products *products,
                          const cs_mappings *mappings, const cs_costs *costs, size_t *bad_row);
 
-/* The mapping of least cycles, then least DRAM bits, of each row; among equals the first in the order of enumeration.
+/* The mapping of least cycles, then least DRAM bits, of each row.
  *
  * Tried: each dataflow of the machine; for each dimension X with array side U (rows for m, cols for n, rows for k; input
  * stationary: cols for m) the tiles ceil(X / d) for d = 1, 2, 3, 4, 6, 8, 12, ..., each rounded up to a multiple of U, down

@@ -128,6 +128,15 @@ static int places(int64_t count, place found[4]) {
     return n;
 }
 
+/* Bits of the tiles whose dimension changed; partial sums come back where the tile of C is unfinished. */
+static int64_t load_bits(const tiling *t, const int edge[3], const bool changed[3], bool late_k) {
+    int64_t bits = 0;
+    if (changed[M] || changed[K]) bits += t->a[edge[M]][edge[K]];
+    if (changed[K] || changed[N]) bits += t->b[edge[K]][edge[N]];
+    if ((changed[M] || changed[N]) && late_k) bits += t->partial[edge[M]][edge[N]];
+    return bits;
+}
+
 /* Bits loaded for the step that follows one at `at`. */
 static int64_t next_load(const tiling *t, const int32_t order[3], const place *at[3]) {
     int turn = 2; /* the innermost loop that advances; -1: the next product begins */
@@ -146,11 +155,7 @@ static int64_t next_load(const tiling *t, const int32_t order[3], const place *a
             edge[d] = t->count[d] == 1, changed[d] = turn < 0 || t->count[d] > 1;
         }
     }
-    int64_t bits = 0;
-    if (changed[M] || changed[K]) bits += t->a[edge[M]][edge[K]];
-    if (changed[K] || changed[N]) bits += t->b[edge[K]][edge[N]];
-    if ((changed[M] || changed[N]) && late_k) bits += t->partial[edge[M]][edge[N]];
-    return bits;
+    return load_bits(t, edge, changed, late_k);
 }
 
 /* Bits stored by the step before one at `at`. */
@@ -200,15 +205,30 @@ void nest_cycles(const cs_machine *machine, const product *p, const tiling *t, i
     int kinds[3];
     for (int depth = 0; depth < 3; ++depth) kinds[depth] = places(t->count[dims[depth]], at[depth]);
     int64_t sum = 0, moving = 0;
+    const int32_t inner = dims[2];
+    const bool changed[3] = {inner == M, inner == N, inner == K}; /* by a turn of the innermost loop alone */
     for (int i = 0; i < kinds[0]; ++i) {
         for (int j = 0; j < kinds[1]; ++j) {
+            int edge[3];
+            edge[dims[0]] = at[0][i].last, edge[dims[1]] = at[1][j].last;
+            const place *k_place = dims[0] == K ? &at[0][i] : &at[1][j]; /* of no meaning where k is innermost */
+            const bool late_k = inner == K || !k_place->first;
+            edge[inner] = FULL;
+            const int64_t load_full = load_bits(t, edge, changed, late_k);
+            const int64_t store_full = inner == K         ? 0
+                                       : k_place->last ? t->c[edge[M]][edge[N]]
+                                                       : t->partial[edge[M]][edge[N]];
+            edge[inner] = EDGE;
+            const int64_t load_edge = load_bits(t, edge, changed, late_k);
             for (int l = 0; l < kinds[2]; ++l) {
                 const place *here[3] = {&at[0][i], &at[1][j], &at[2][l]};
-                int edge[3];
-                for (int depth = 0; depth < 3; ++depth) edge[dims[depth]] = here[depth]->last;
+                const int64_t load = here[2]->last          ? next_load(t, dims, here)
+                                     : here[2]->before_last ? load_edge
+                                                            : load_full;
+                const int64_t store = here[2]->first ? previous_store(t, dims, here) : store_full;
                 const int64_t times = here[0]->times * here[1]->times * here[2]->times;
-                const int64_t transfer =
-                    transfer_cycles(machine, next_load(t, dims, here) + previous_store(t, dims, here));
+                const int64_t transfer = transfer_cycles(machine, load + store);
+                edge[inner] = here[2]->last;
                 sum += times * longer(t->compute[edge[M]][edge[N]][edge[K]], transfer);
                 moving += times * transfer;
             }

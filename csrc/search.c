@@ -26,29 +26,40 @@ static bool repeats_another(const tiling *t, int32_t order) {
     return false;
 }
 
-/* No mapping of these tiles into any finer ones computes in less: folds and fold lengths only grow when cut. */
-static int64_t least_compute(const cs_machine *machine, const product *p, cs_dataflow dataflow, int64_t m, int64_t n) {
-    const int64_t steps = k_steps(p, p->size[K]);
-    const int64_t m_tiles = ceil_div(p->size[M], m), n_tiles = ceil_div(p->size[N], n);
-    const int64_t m_edge = p->size[M] - (m_tiles - 1) * m, n_edge = p->size[N] - (n_tiles - 1) * n;
-    const int64_t ms[2] = {m, m_edge}, ns[2] = {n, n_edge};
-    const int64_t m_times[2] = {m_tiles - 1, 1}, n_times[2] = {n_tiles - 1, 1};
-    int64_t sum = 0;
-    for (int i = 0; i < 2; ++i) {
-        for (int j = 0; j < 2; ++j) {
-            if (m_times[i] * n_times[j] == 0) continue;
-            sum += m_times[i] * n_times[j] *
-                   ceil_div(tile_folds(machine, dataflow, ms[i], ns[j], steps), machine->arrays) *
-                   fold_cycles(machine, dataflow, ms[i], ns[j], steps);
-        }
+/* A choice of tiles along m or n, with what every lower bound needs of it. Folds are those of a full and of an edge tile
+ * across the array; rounds are summed over the tiles, for all folds along k or for one (stationary k only). */
+typedef struct {
+    int64_t tile, count, folds[2], whole_rounds, one_rounds;
+} cut_line;
+
+static void fill_line(cut_line *line, int64_t size, int64_t tile, int64_t side, int64_t k_folds, int64_t arrays) {
+    line->tile = tile;
+    line->count = ceil_div(size, tile);
+    line->folds[FULL] = ceil_div(tile, side);
+    line->folds[EDGE] = ceil_div(size - (line->count - 1) * tile, side);
+    line->whole_rounds = (line->count - 1) * ceil_div(line->folds[FULL] * k_folds, arrays) +
+                         ceil_div(line->folds[EDGE] * k_folds, arrays);
+    line->one_rounds = (line->count - 1) * ceil_div(line->folds[FULL], arrays) + ceil_div(line->folds[EDGE], arrays);
+}
+
+static int64_t output_rounds(const cut_line *m, const cut_line *n, int64_t arrays) {
+    if (arrays == 1) {
+        return ((m->count - 1) * m->folds[FULL] + m->folds[EDGE]) * ((n->count - 1) * n->folds[FULL] + n->folds[EDGE]);
     }
-    return p->repeats * sum;
+    int64_t sum = ceil_div(m->folds[EDGE] * n->folds[EDGE], arrays);
+    if (m->count > 1) sum += (m->count - 1) * ceil_div(m->folds[FULL] * n->folds[EDGE], arrays);
+    if (n->count > 1) sum += (n->count - 1) * ceil_div(m->folds[EDGE] * n->folds[FULL], arrays);
+    if (m->count > 1 && n->count > 1) {
+        sum += (m->count - 1) * (n->count - 1) * ceil_div(m->folds[FULL] * n->folds[FULL], arrays);
+    }
+    return sum;
 }
 
 typedef struct {
     mapping chosen;
     int64_t cycles, traffic; /* what is to be beaten */
     bool found;
+    bool by_bound; /* compare lower bounds, and compute nothing else */
 } incumbent;
 
 static void offer(incumbent *best, cs_dataflow dataflow, int32_t order, const int64_t tile[3], int64_t tile_repeats,
@@ -91,37 +102,83 @@ static void try_orders(const cs_machine *machine, const product *p, cs_dataflow 
         const int64_t moving = (int64_t)((double)(traffic - load - store) / machine->dram_bits_per_cycle);
         const int64_t bound = ends + longer(compute, moving);
         if (best->found && (bound > best->cycles || (bound == best->cycles && traffic >= best->traffic))) continue;
-        int64_t cycles, busy;
-        nest_cycles(machine, p, t, order, &cycles, &busy);
+        int64_t cycles = bound, busy;
+        if (!best->by_bound) nest_cycles(machine, p, t, order, &cycles, &busy);
         offer(best, dataflow, order, tile, 1, cycles, traffic);
     }
 }
 
-bool search_mapping(const cs_machine *machine, const product *p, mapping *chosen, cost *best_cost) {
-    incumbent best = {.found = false};
+/* A lower bound of the compute cycles, exact but for the folds along k. It only grows with the tiles along k. */
+static int64_t least_compute(const cs_machine *machine, const product *p, cs_dataflow dataflow, const cut_line *m,
+                             const cut_line *n, int64_t rounds, int64_t k_tiles) {
+    const int64_t overhead = 2 * machine->rows + machine->cols - 2;
+    switch (dataflow) {
+        case CS_OS: return p->repeats * rounds * (k_steps(p, p->size[K]) + k_tiles * overhead);
+        case CS_WS:
+            return p->repeats * longer(n->whole_rounds, k_tiles * n->one_rounds) *
+                   (p->size[M] + m->count * overhead);
+        case CS_IS: break;
+    }
+    return p->repeats * longer(m->whole_rounds, k_tiles * m->one_rounds) * (p->size[N] + n->count * overhead);
+}
+
+/* Every tile along k, for given tiles along m and n. */
+static void try_k(const cs_machine *machine, const product *p, cs_dataflow dataflow, const cut_line *m,
+                  const cut_line *n, const int64_t *ks, int k_count, incumbent *best) {
+    const int64_t partial = m->tile * n->tile * p->accumulator_bits;
+    const int64_t shortest = ks[k_count - 1];
+    if (partial + a_tile_bits(p, m->tile, shortest) + b_tile_bits(p, shortest, n->tile) > machine->sram_bits) return;
+    const int64_t rounds = dataflow == CS_OS ? output_rounds(m, n, machine->arrays) : 0;
+    for (int l = 0; l < k_count; ++l) {
+        const int64_t tile[3] = {m->tile, n->tile, ks[l]};
+        const int64_t k_tiles = ceil_div(p->size[K], tile[K]);
+        const int64_t least = least_compute(machine, p, dataflow, m, n, rounds, k_tiles);
+        if (best->found && least > best->cycles) return;
+        const int64_t a = a_tile_bits(p, m->tile, tile[K]), b = b_tile_bits(p, tile[K], n->tile);
+        const int64_t need = (p->repeats * m->count * k_tiles > 1 ? 2 : 1) * a +
+                             (p->repeats * n->count * k_tiles > 1 ? 2 : 1) * b +
+                             (p->repeats * m->count * n->count > 1 ? 2 : 1) * partial;
+        if (need > machine->sram_bits) continue;
+        if (best->found && least + transfer_cycles(machine, a + b) > best->cycles) continue;
+        tiling t;
+        cut(machine, p, dataflow, tile, &t);
+        try_orders(machine, p, dataflow, &t, tile, best);
+    }
+}
+
+static void try_all(const cs_machine *machine, const product *p, incumbent *best) {
     for (int flow = CS_OS; flow <= CS_IS; ++flow) {
         if (!(machine->dataflows & (1 << flow))) continue;
         const cs_dataflow dataflow = (cs_dataflow)flow;
-        int64_t ms[MOST_TILES], ns[MOST_TILES], ks[MOST_TILES];
-        const int m_count = tile_sizes(p->size[M], dataflow == CS_IS ? machine->cols : machine->rows, ms);
-        const int n_count = tile_sizes(p->size[N], machine->cols, ns);
+        const int64_t m_side = dataflow == CS_IS ? machine->cols : machine->rows;
+        const int64_t k_folds = ceil_div(k_steps(p, p->size[K]), machine->rows);
+        int64_t sizes[MOST_TILES], ks[MOST_TILES];
+        cut_line ms[MOST_TILES], ns[MOST_TILES];
+        const int m_count = tile_sizes(p->size[M], m_side, sizes);
+        for (int i = 0; i < m_count; ++i) fill_line(&ms[i], p->size[M], sizes[i], m_side, k_folds, machine->arrays);
+        const int n_count = tile_sizes(p->size[N], machine->cols, sizes);
+        for (int j = 0; j < n_count; ++j) {
+            fill_line(&ns[j], p->size[N], sizes[j], machine->cols, k_folds, machine->arrays);
+        }
         const int k_count = tile_sizes(p->size[K], machine->rows, ks);
-        if (p->repeats > 1) try_groups(machine, p, dataflow, &best);
+        if (p->repeats > 1 && !best->by_bound) try_groups(machine, p, dataflow, best);
         for (int i = 0; i < m_count; ++i) {
-            for (int j = 0; j < n_count; ++j) {
-                if (best.found && least_compute(machine, p, dataflow, ms[i], ns[j]) > best.cycles) continue;
-                for (int l = 0; l < k_count; ++l) {
-                    const int64_t tile[3] = {ms[i], ns[j], ks[l]};
-                    tiling t;
-                    cut(machine, p, dataflow, tile, &t);
-                    if (sram_need(p, &t, 1) > machine->sram_bits) continue;
-                    try_orders(machine, p, dataflow, &t, tile, &best);
-                }
-            }
+            for (int j = 0; j < n_count; ++j) try_k(machine, p, dataflow, &ms[i], &ns[j], ks, k_count, best);
         }
     }
-    if (!best.found) return false;
+}
+
+bool search_mapping(const cs_machine *machine, const product *p, mapping *chosen, cost *best_cost) {
+    incumbent promising = {.by_bound = true};
+    try_all(machine, p, &promising);
+    if (!promising.found) return false;
+    incumbent best = promising; /* the mapping of the least bound is hard to beat */
+    int64_t busy;
     tiling t;
+    cut(machine, p, best.chosen.dataflow, best.chosen.tile, &t);
+    nest_cycles(machine, p, &t, best.chosen.order, &best.cycles, &busy);
+    best.by_bound = false;
+    try_all(machine, p, &best);
     cut(machine, p, best.chosen.dataflow, best.chosen.tile, &t);
     *chosen = best.chosen;
     *best_cost = cost_of(machine, p, &t, chosen);
