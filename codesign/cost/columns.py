@@ -60,11 +60,7 @@ def cost_columns(
     Returns (mappings, costs). Raises `RowError` for the first row that is refused.
     """
     count = max((len(column) for column in products.values()), default=0)
-    rows = {
-        name: _filled(np.asarray(products[name]), count, dtype, name) for name, dtype in PRODUCT_COLUMNS.items()
-    }
-    for name in machines[0] if count else ():
-        assert hasattr(ffi.new("cs_machine *"), name), name
+    rows = {name: _filled(np.asarray(products[name]), count, dtype, name) for name, dtype in PRODUCT_COLUMNS.items()}
     chosen = {
         name: np.empty(count, dtype) if mappings is None else _filled(np.asarray(mappings[name]), count, dtype, name)
         for name, dtype in MAPPING_COLUMNS.items()
