@@ -104,6 +104,36 @@ cs_status cs_cost_searched(const cs_machine *machines, size_t machine_count, con
                            const cs_mappings *mappings, const cs_costs *costs, int64_t *slots, size_t slot_count,
                            size_t *bad_row);
 
+/* ---- SCALE-Sim 3.0.0, reproduced ----
+ *
+ * One word is one number. A buffer of kB kilobytes of words is half of its memory: 50 floor(1024 kB / 100) words for
+ * operands, 512 kB for outputs. */
+typedef struct {
+    size_t count;
+    const int32_t *dataflow;
+    const int64_t *rows, *cols, *m, *n, *k;
+    const int64_t *ifmap_buffer, *filter_buffer, *ofmap_buffer; /* words */
+} cs_scalesim_layers;
+
+typedef struct {
+    int64_t *folds, *compute_cycles;
+    int64_t *sram_ifmap_reads, *sram_filter_reads, *sram_ofmap_writes;
+    int64_t *dram_ifmap_reads; /* of a plain matrix; of a convolution see cs_scalesim_ifmap */
+    int64_t *dram_filter_reads, *dram_ofmap_writes;
+} cs_scalesim_counts;
+
+cs_status cs_scalesim(const cs_scalesim_layers *layers, const cs_scalesim_counts *counts, size_t *bad_row);
+
+/* A convolution without padding of its own: rows and columns are those of the padded image. */
+typedef struct {
+    int64_t in_rows, in_cols, channels, kernel_rows, kernel_cols, stride, filters;
+} cs_scalesim_convolution;
+
+/* DRAM reads of the ifmap, by simulating its stream of words. `scratch`: in_rows in_cols channels entries at least
+ * (CS_ERR_CAPACITY if fewer), contents ignored. Takes time in the order of output pixels x window x ceil(filters / cols). */
+cs_status cs_scalesim_ifmap(const cs_scalesim_convolution *layer, int32_t dataflow, int64_t rows, int64_t cols,
+                            int64_t buffer, int32_t *scratch, size_t scratch_count, int64_t *reads);
+
 /* cdef: end */
 
 #endif

@@ -35,7 +35,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
 
 
 def _print(report: CostReport) -> None:
-    print(f"{report.workload} on {report.accelerator}, {report.mode}")
+    print(f"{report.network.name} on {report.accelerator.name}, {report.mode}")
     print(f"{'layer':20} {'latency ms':>10} {'compute':>10} {'memory':>10} {'vector':>10}  bound")
     for name, cost in {**report.by_layer(), "total": report.total}.items():
         print(_line(name, cost))

@@ -1,8 +1,9 @@
 """Seconds per layer and phase: what a design point costs on an accelerator."""
 
 from codesign.cost.mac import FITS, area_um2, mac_area_um2, mac_energy_pj, macs_per_256_cycles
+from codesign.cost.memory import MemoryUse
 from codesign.cost.options import OptionTable, option_table
-from codesign.cost.report import Bound, Cost, CostReport, LayerCost, MemoryUse
+from codesign.cost.report import Bound, Cost, CostReport, LayerCost
 from codesign.cost.scales import Scales
 from codesign.cost.simulate import Stage, schedule_latency_s, simulate
 from codesign.cost.vector import Optimizer

@@ -15,7 +15,7 @@ Columns = dict[str, np.ndarray]
 _DTYPES = {"int64_t *": np.int64, "int32_t *": np.int32, "double *": np.float64}
 
 
-def _columns_of(struct: str) -> dict[str, Any]:
+def struct_columns(struct: str) -> dict[str, Any]:
     """The columns of a C struct, with their numpy types."""
     return {
         name: _DTYPES[field.type.item.cname.replace("const ", "") + " *"]
@@ -24,9 +24,9 @@ def _columns_of(struct: str) -> dict[str, Any]:
     }
 
 
-PRODUCT_COLUMNS = _columns_of("cs_products")
-MAPPING_COLUMNS = _columns_of("cs_mappings")
-COST_COLUMNS = _columns_of("cs_costs")
+PRODUCT_COLUMNS = struct_columns("cs_products")
+MAPPING_COLUMNS = struct_columns("cs_mappings")
+COST_COLUMNS = struct_columns("cs_costs")
 ORDERS = ("mnk", "mkn", "nmk", "nkm", "kmn", "knm")  # names of cs_mappings.order, outermost loop first
 
 
@@ -71,10 +71,10 @@ def cost_columns(
     def solve(start: int, stop: int) -> None:
         keep: list[Any] = []
         part = slice(start, stop)
-        c_products = _struct("cs_products", rows, part, keep)
+        c_products = fill_struct("cs_products", rows, part, keep)
         c_products.count = stop - start
-        c_mappings = _struct("cs_mappings", chosen, part, keep)
-        c_costs = _struct("cs_costs", costs, part, keep)
+        c_mappings = fill_struct("cs_mappings", chosen, part, keep)
+        c_costs = fill_struct("cs_costs", costs, part, keep)
         bad = ffi.new("size_t *")
         if mappings is None:
             slots = np.empty(1 << (2 * (stop - start)).bit_length(), np.int64)
@@ -105,7 +105,7 @@ def _filled(column: np.ndarray, count: int, dtype: Any, name: str) -> np.ndarray
     return np.ascontiguousarray(column, dtype)
 
 
-def _struct(name: str, columns: Columns, part: slice, keep: list[Any]) -> Any:
+def fill_struct(name: str, columns: Columns, part: slice, keep: list[Any]) -> Any:
     """A struct of pointers into `part` of the columns; `keep` holds what they point to."""
     struct = ffi.new(f"{name} *")
     for column, values in columns.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from codesign.design import Role
 from codesign.workload import Convolution, GemmShape, Linear, Matmul, Phase, gemm_of
@@ -44,15 +45,16 @@ _INPUT_GRAD = (Role.ERROR, Role.WEIGHT, Role.ERROR)
 _WEIGHT_GRAD = (Role.ACTIVATION, Role.ERROR, Role.GRADIENT)
 
 
-def products(layer: Convolution | Linear | Matmul, batch: int) -> list[Product]:
+@lru_cache(maxsize=4096)
+def products(layer: Convolution | Linear | Matmul, batch: int) -> tuple[Product, ...]:
     """The matrix products of one training step: forward, input gradient (where something needs it), weight gradient."""
     match layer:
         case Convolution():
-            return _convolution(layer, batch)
+            return tuple(_convolution(layer, batch))
         case Linear():
-            return _linear(layer, batch)
+            return tuple(_linear(layer, batch))
         case Matmul():
-            return _matmul(layer, batch)
+            return tuple(_matmul(layer, batch))
 
 
 def _linear(layer: Linear, batch: int) -> list[Product]:

@@ -3,12 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from codesign.cost.report import MemoryUse
 from codesign.cost.scales import Scales
 from codesign.cost.vector import Optimizer
 from codesign.design import LayerFormats
 from codesign.workload import Convolution, Embedding, Layer, Linear, Matmul, VectorKind, VectorOp, Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryUse:
+    """DRAM that a training step occupies, in bytes.
+
+    weights : the copies that the layers read
+    optimizer : master weights and moments
+    gradients : of all parameters
+    stash : activations kept from forward to backward
+    workspace : the largest tensors in flight that are not stashed
+    """
+
+    weights_bytes: int
+    optimizer_bytes: int
+    gradients_bytes: int
+    stash_bytes: int
+    workspace_bytes: int
+    capacity_bytes: int
+
+    @property
+    def peak_bytes(self) -> int:
+        """All of it together."""
+        return (
+            self.weights_bytes + self.optimizer_bytes + self.gradients_bytes + self.stash_bytes + self.workspace_bytes
+        )
+
+    @property
+    def fits(self) -> bool:
+        """Does it fit into the accelerator's DRAM?"""
+        return self.peak_bytes <= self.capacity_bytes
+
 
 # What each kind of vector work keeps from forward to backward: its inputs, its output, or bits per output element.
 _KEEPS_INPUTS = {VectorKind.BATCH_NORM, VectorKind.ROW_NORM, VectorKind.MULTIPLY, VectorKind.LOSS}

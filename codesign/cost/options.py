@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from codesign.cost.report import owner_of
 from codesign.cost.rows import Rows
 from codesign.cost.scales import NO_SCALES, Scales
-from codesign.cost.simulate import owner_of
 from codesign.cost.vector import Optimizer
 from codesign.design import LayerFormats
 from codesign.errors import CostError, did_you_mean
@@ -89,16 +89,12 @@ def option_table(
         "energy_j": columns["mac_j"] + columns["sram_j"] + columns["dram_j"],
     }
     tables = {kind: {name: np.zeros(shape) for name, shape in shapes.items()} for kind in wanted}
-    where: dict[str, list[int]] = {name: [] for name in shapes}
-    index: dict[str, list[tuple[int, ...]]] = {name: [] for name in shapes}
-    for i, (number, phase) in enumerate(solved.labels):
-        name, place = places[number]
-        where[name].append(i)
-        index[name].append((*place, _PHASES.index(phase)))
+    owners = np.array([list(shapes).index(name) for name, _ in places])[solved.layer_numbers]
+    at = np.array([place for _, place in places])[solved.layer_numbers]
     for kind, values in wanted.items():
-        for name in shapes:
-            at = tuple(np.array(index[name]).T)
-            np.add.at(tables[kind][name], at, values[where[name]])
+        for i, name in enumerate(shapes):
+            mine = owners == i
+            np.add.at(tables[kind][name], (*at[mine].T, solved.phase_numbers[mine]), values[mine])
             owner = workload.weight_layers[name]
             if owner.in_group == owner.out_group:
                 impossible = ~np.equal.outer(counts_of[owner.in_group], counts_of[owner.out_group])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import cached_property
@@ -10,13 +10,21 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from codesign.workload import Phase
+from codesign.cost.columns import ORDERS
+from codesign.cost.mac import area_um2
+from codesign.cost.machine import DATAFLOWS
+from codesign.cost.memory import MemoryUse, memory_use
+from codesign.cost.scales import Scales
+from codesign.cost.vector import Optimizer
+from codesign.design import DesignPoint, LayerFormats
+from codesign.hardware import Accelerator
+from codesign.workload import Convolution, Layer, Linear, Phase, Workload
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-Key = TypeVar("Key", str, Phase)
+Key = TypeVar("Key", bound=Hashable)
 
 
 class Bound(StrEnum):
@@ -92,57 +100,28 @@ class LayerCost:
     mappings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryUse:
-    """DRAM that a training step occupies, in bytes.
-
-    weights : the copies that the layers read
-    optimizer : master weights and moments
-    gradients : of all parameters
-    stash : activations kept from forward to backward
-    workspace : the largest tensors in flight that are not stashed
-    """
-
-    weights_bytes: int
-    optimizer_bytes: int
-    gradients_bytes: int
-    stash_bytes: int
-    workspace_bytes: int
-    capacity_bytes: int
-
-    @property
-    def peak_bytes(self) -> int:
-        """All of it together."""
-        return (
-            self.weights_bytes + self.optimizer_bytes + self.gradients_bytes + self.stash_bytes + self.workspace_bytes
-        )
-
-    @property
-    def fits(self) -> bool:
-        """Does it fit into the accelerator's DRAM?"""
-        return self.peak_bytes <= self.capacity_bytes
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class CostReport:
-    """One training step of a workload on an accelerator.
+    """One training step of a network on an accelerator.
 
-    layers, owners, phases : what each row stands for; a layer may have several rows in one phase
+    network : the workload with the channels of `point`
+    mode : which laws were used: `physical`
+    layer_numbers, phase_numbers : index into `network.layers` and into `Phase` of each row; a layer may have several
+        rows in one phase (the remainders of a strided input gradient, the two operands of an attention product)
     columns : field of `Cost` -> array of rows
-    mappings : of each row, empty for vector work
-    area_um2 : of arrays and on-chip memory; nan where the machine has no formats (`scalesim`)
+    mappings : columns of `cs_mappings`; -1 in every column for vector work
     """
 
-    workload: str
-    accelerator: str
+    network: Workload
+    point: DesignPoint
+    accelerator: Accelerator
+    optimizer: Optimizer
+    scales: Scales
     mode: str
-    layers: tuple[str, ...]
-    owners: tuple[str, ...]
-    phases: tuple[Phase, ...]
+    layer_numbers: np.ndarray
+    phase_numbers: np.ndarray
     columns: dict[str, np.ndarray]
-    mappings: tuple[str, ...]
-    area_um2: float
-    memory: MemoryUse
+    mappings: dict[str, np.ndarray]
 
     @property
     def latency_s(self) -> float:
@@ -160,39 +139,51 @@ class CostReport:
         return float(self.columns["traffic_bits"].sum())
 
     @property
+    def area_um2(self) -> float:
+        """Area of the accelerator's arrays and on-chip memory."""
+        return area_um2(self.accelerator)
+
+    @cached_property
+    def memory(self) -> MemoryUse:
+        """DRAM that the step occupies, and whether it fits."""
+        capacity = self.accelerator.dram.capacity_bytes
+        return memory_use(self.network, formats_at(self.point), self.optimizer, self.scales, capacity)
+
+    @property
     def total(self) -> Cost:
         """The whole step."""
-        return self._sum(range(len(self.layers)))
+        return self._sum(np.arange(len(self.layer_numbers)))
 
     @cached_property
     def rows(self) -> tuple[LayerCost, ...]:
         """One row per layer and phase, in order of execution of the forward pass."""
-        places: dict[tuple[str, Phase], list[int]] = {}
-        for i, key in enumerate(zip(self.layers, self.phases, strict=True)):
-            places.setdefault(key, []).append(i)
-        return tuple(
-            LayerCost(
-                layer=layer,
-                owner=self.owners[where[0]],
-                phase=phase,
-                cost=self._sum(where),
-                mappings=tuple(self.mappings[i] for i in where if self.mappings[i]),
+        phases, found = list(Phase), []
+        for key, where in _places(list(zip(self.layer_numbers.tolist(), self.phase_numbers.tolist(), strict=True))):
+            layer = self.network.layers[key[0]]
+            found.append(
+                LayerCost(
+                    layer=layer.name,
+                    owner=owner_of(layer),
+                    phase=phases[key[1]],
+                    cost=self._sum(where),
+                    mappings=tuple(self._mapping(i) for i in where if self.mappings["order"][i] >= 0),
+                )
             )
-            for (layer, phase), where in places.items()
-        )
+        return tuple(found)
 
     def by_layer(self) -> dict[str, Cost]:
         """Cost per layer, phases summed, in order of execution."""
-        return {name: self._sum(where) for name, where in _places(self.layers).items()}
+        layers = self.network.layers
+        return {layers[i].name: self._sum(where) for i, where in _places(self.layer_numbers.tolist())}
 
     def by_owner(self) -> dict[str, Cost]:
         """Cost per weight layer with everything that belongs to it: norms, activations, pools, attention products."""
-        return {name: self._sum(where) for name, where in _places(self.owners).items()}
+        owners = [owner_of(self.network.layers[i]) for i in self.layer_numbers.tolist()]
+        return {name: self._sum(where) for name, where in _places(owners)}
 
     def by_phase(self) -> dict[Phase, Cost]:
         """Cost per phase, layers summed."""
-        places = _places(self.phases)
-        return {phase: self._sum(places.get(phase, ())) for phase in Phase}
+        return {phase: self._sum(np.flatnonzero(self.phase_numbers == i)) for i, phase in enumerate(Phase)}
 
     def to_frame(self) -> pd.DataFrame:
         """One row per layer and phase; units in the column names."""
@@ -212,14 +203,33 @@ class CostReport:
             for row in self.rows
         )
 
-    def _sum(self, where: Sequence[int] | range) -> Cost:
-        index = list(where)
-        return Cost(**{name: float(self.columns[name][index].sum()) for name in COST_FIELDS})
+    def _sum(self, where: Sequence[int] | np.ndarray) -> Cost:
+        return Cost(**{name: float(self.columns[name][where].sum()) for name in COST_FIELDS})
+
+    def _mapping(self, i: int) -> str:
+        """`ws nmk 512x128x2304`: dataflow, loops from outside, tile m x n x k; `8*` before it: 8 products a step."""
+        m = self.mappings
+        together = f"{m['tile_repeats'][i]}*" if m["tile_repeats"][i] > 1 else ""
+        tile = f"{m['tile_m'][i]}x{m['tile_n'][i]}x{m['tile_k'][i]}"
+        return f"{DATAFLOWS[m['dataflow'][i]]} {ORDERS[m['order'][i]]} {together}{tile}"
 
 
-def _places(keys: Sequence[Key]) -> dict[Key, list[int]]:
-    """Where each key stands."""
+def owner_of(layer: Layer) -> str:
+    """The weight layer that a layer belongs to."""
+    return layer.name if isinstance(layer, Convolution | Linear) else layer.owner
+
+
+def formats_at(point: DesignPoint) -> Callable[[Layer], LayerFormats]:
+    """Formats of each layer: its own, else its owner's, else the default."""
+    named = dict(point.formats)
+    if not named:
+        return lambda layer: point.default
+    return lambda layer: named.get(layer.name) or named.get(owner_of(layer)) or point.default
+
+
+def _places(keys: Sequence[Key]) -> Iterable[tuple[Key, list[int]]]:
+    """Each key, and where it stands."""
     places: dict[Key, list[int]] = {}
     for i, key in enumerate(keys):
         places.setdefault(key, []).append(i)
-    return places
+    return places.items()

@@ -7,36 +7,35 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codesign.cost.columns import ORDERS, PRODUCT_COLUMNS, Columns, RowError, cost_columns
+from codesign.cost.columns import PRODUCT_COLUMNS, Columns, RowError, cost_columns
 from codesign.cost.lower import Product, products
-from codesign.cost.machine import DATAFLOWS, UnitCosts, format_of, machine_of
+from codesign.cost.machine import UnitCosts, format_of, machine_of
 from codesign.cost.report import COST_FIELDS
 from codesign.cost.scales import Scales
 from codesign.cost.vector import Optimizer, VectorWork, embedding_work, update_work, vector_work
-from codesign.design import LayerFormats
+from codesign.design import LayerFormats, Role
 from codesign.errors import CostError
 from codesign.hardware import Accelerator
 from codesign.workload import Embedding, Layer, Phase, VectorOp
 
 _IMAGE = ("out_rows", "out_cols", "in_rows", "in_cols", "row_step", "row_span", "taps")
+_PHASE_NUMBER = {phase: i for i, phase in enumerate(Phase)}
 _INTEGERS = tuple(name for name in PRODUCT_COLUMNS if name not in ("machine", "mac_pj", "scale_block", "scale_bits"))
 
 
 class Rows:
-    """Collects the work of layers in given formats; `solve` prices all of it in one call.
-
-    labels : what each row stands for, any value; products first, then vector work, as `Rows.order` says
-    """
+    """Collects the work of layers in given formats; `solve` prices all of it in one call."""
 
     def __init__(self, accelerator: Accelerator, optimizer: Optimizer, scales: Scales) -> None:
         self.accelerator = accelerator
         self.optimizer = optimizer
         self.scales = scales
         self._units = UnitCosts(accelerator)
-        self.product_labels: list[tuple[int, Phase]] = []
+        self._known: dict[tuple[int, tuple[Role, Role, Role]], tuple[LayerFormats, tuple[int, ...], float]] = {}
+        self._product_labels: list[tuple[int, int]] = []
         self._products: list[tuple[int, ...]] = []
         self._mac_pj: list[float] = []
-        self.vector_labels: list[tuple[int, Phase]] = []
+        self._vector_labels: list[tuple[int, int]] = []
         self._vectors: list[tuple[int, int]] = []
         self.layers: list[Layer] = []
 
@@ -58,22 +57,25 @@ class Rows:
 
     def _add_vectors(self, number: int, work: Iterable[VectorWork]) -> None:
         for part in work:
-            self.vector_labels.append((number, part.phase))
+            self._vector_labels.append((number, _PHASE_NUMBER[part.phase]))
             self._vectors.append((part.operations, part.traffic_bits))
 
     def _add_product(self, number: int, product: Product, formats: LayerFormats) -> None:
-        first, second, result = (format_of(formats, role) for role in product.roles)
-        try:
-            rate, energy = self._units.of(first, second, formats.accumulator)
-        except CostError as error:
-            raise CostError(f"layer '{self.layers[number].name}' ({product.phase}): {error}") from error
+        key = (id(formats), product.roles)  # hashing the formats themselves takes longer than all the rest
+        if key not in self._known:
+            first, second, result = (format_of(formats, role) for role in product.roles)
+            try:
+                rate, energy = self._units.of(first, second, formats.accumulator)
+            except CostError as error:
+                raise CostError(f"layer '{self.layers[number].name}' ({product.phase}): {error}") from error
+            self._known[key] = (formats, (first.bits, second.bits, result.bits, formats.accumulator.bits, rate), energy)
+        _, widths, energy = self._known[key]
         image, gemm = product.image, product.gemm
         place = (0,) * 8 if image is None else (2 if image.transposed else 1, *(getattr(image, x) for x in _IMAGE))
-        self.product_labels.append((number, product.phase))
+        self._product_labels.append((number, _PHASE_NUMBER[product.phase]))
         self._products.append(
             (
-                gemm.m, gemm.n, gemm.k, product.repeats, first.bits, second.bits, result.bits, formats.accumulator.bits,
-                rate, *place,
+                gemm.m, gemm.n, gemm.k, product.repeats, *widths, *place,
             )
         )  # fmt: skip
         self._mac_pj.append(energy)
@@ -111,10 +113,13 @@ class Rows:
             "dram_j": traffic * (machine.dram.energy_pj_per_bit * 1e-12),
         }
         vectors = self._vector_costs()
+        labels = np.array(self._product_labels + self._vector_labels, np.int64).reshape(-1, 2)
+        no_mapping = np.full(len(self._vectors), -1)
         return Solved(
-            labels=self.product_labels + self.vector_labels,
+            layer_numbers=labels[:, 0],
+            phase_numbers=labels[:, 1],
             columns={name: np.concatenate((found[name], vectors[name])) for name in COST_FIELDS},
-            mappings=mappings,
+            mappings={name: np.concatenate((column, no_mapping)) for name, column in mappings.items()},
         )
 
     def _vector_costs(self) -> Columns:
@@ -145,9 +150,9 @@ class Rows:
             return CostError(
                 f"accelerator '{self.accelerator.name}' is out of the core's range (65536 rows, cols, arrays)"
             )
-        number, phase = self.product_labels[error.row]
+        number, phase = self._product_labels[error.row]
         m, n, k = (int(columns[name][error.row]) for name in "mnk")
-        where = f"layer '{self.layers[number].name}' ({phase}): product {m} x {n} x {k}"
+        where = f"layer '{self.layers[number].name}' ({list(Phase)[phase]}): product {m} x {n} x {k}"
         machine = self.accelerator
         if error.reason == "capacity":
             return CostError(
@@ -164,22 +169,12 @@ class Rows:
 class Solved:
     """Costs of all rows: products first, then vector work.
 
-    labels : (number of the layer, phase)
+    layer_numbers, phase_numbers : index into the layers that were added, and into `Phase`
     columns : field of `Cost` -> array
-    mappings : columns of `cs_mappings`, of the products only
+    mappings : columns of `cs_mappings`; -1 for vector work
     """
 
-    labels: list[tuple[int, Phase]]
+    layer_numbers: np.ndarray
+    phase_numbers: np.ndarray
     columns: Columns
     mappings: Columns
-
-    def mapping_words(self) -> tuple[str, ...]:
-        """`ws nmk 512 x 128 x 2304`: dataflow, loops from outside, tile; empty for vector work."""
-        m = self.mappings
-        words = [
-            f"{DATAFLOWS[m['dataflow'][i]]} {ORDERS[m['order'][i]]} "
-            + (f"{m['tile_repeats'][i]} x " if m["tile_repeats"][i] > 1 else "")
-            + f"{m['tile_m'][i]} x {m['tile_n'][i]} x {m['tile_k'][i]}"
-            for i in range(len(m["order"]))
-        ]
-        return tuple(words + [""] * (len(self.labels) - len(words)))

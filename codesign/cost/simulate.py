@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from codesign.cost.mac import area_um2
-from codesign.cost.memory import memory_use
-from codesign.cost.report import CostReport
+from codesign.cost.report import CostReport, formats_at
 from codesign.cost.rows import Rows
 from codesign.cost.scales import NO_SCALES, Scales
 from codesign.cost.vector import Optimizer
-from codesign.design import DesignPoint, LayerFormats
+from codesign.design import DesignPoint
 from codesign.hardware import Accelerator
-from codesign.workload import Convolution, Layer, Linear, Phase, Workload
-
-_PHASES = list(Phase)
+from codesign.workload import Phase, Workload
 
 
 def simulate(
@@ -44,34 +40,19 @@ def simulate(
     for layer in network.layers:
         rows.add(layer, formats_of(layer), network.batch)
     solved = rows.solve()
-    order = sorted(
-        range(len(solved.labels)), key=lambda i: (solved.labels[i][0], _PHASES.index(solved.labels[i][1]), i)
-    )
-    numbers = [solved.labels[i][0] for i in order]
-    words = solved.mapping_words()
+    order = np.lexsort((solved.phase_numbers, solved.layer_numbers))
     return CostReport(
-        workload=workload.name,
-        accelerator=accelerator.name,
+        network=network,
+        point=point,
+        accelerator=accelerator,
+        optimizer=optimizer,
+        scales=scales,
         mode="physical",
-        layers=tuple(network.layers[number].name for number in numbers),
-        owners=tuple(owner_of(network.layers[number]) for number in numbers),
-        phases=tuple(solved.labels[i][1] for i in order),
-        columns={name: column[np.array(order)] for name, column in solved.columns.items()},
-        mappings=tuple(words[i] for i in order),
-        area_um2=area_um2(accelerator),
-        memory=memory_use(network, formats_of, optimizer, scales, accelerator.dram.capacity_bytes),
+        layer_numbers=solved.layer_numbers[order],
+        phase_numbers=solved.phase_numbers[order],
+        columns={name: column[order] for name, column in solved.columns.items()},
+        mappings={name: column[order] for name, column in solved.mappings.items()},
     )
-
-
-def owner_of(layer: Layer) -> str:
-    """The weight layer that a layer belongs to."""
-    return layer.name if isinstance(layer, Convolution | Linear) else layer.owner
-
-
-def formats_at(point: DesignPoint) -> Callable[[Layer], LayerFormats]:
-    """Formats of each layer: its own, else its owner's, else the default."""
-    named = dict(point.formats)
-    return lambda layer: named.get(layer.name) or named.get(owner_of(layer)) or point.default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
