@@ -10,9 +10,24 @@ number, one for each channel of `axis`, or one for each `block` neighbours along
     absmax_scale(x, fmt, *, axis=None, block=None, rule=ScaleRule.POWER_OF_TWO)
 
 gives such a scale, by which the largest magnitude just fits.
+
+    encode, decode, pack, unpack                  values, their codes, and codes as dense bits
+    numpy_dtype, torch_dtype                      the dtype with the codes of a format, where there is one
 """
 
+from codesign.quantize.codes import decode, encode, numpy_dtype, pack, torch_dtype, unpack
 from codesign.quantize.rounding import Rounding, round_to_format
 from codesign.quantize.scales import ScaleRule, absmax_scale
 
-__all__ = ["Rounding", "ScaleRule", "absmax_scale", "round_to_format"]
+__all__ = [
+    "Rounding",
+    "ScaleRule",
+    "absmax_scale",
+    "decode",
+    "encode",
+    "numpy_dtype",
+    "pack",
+    "round_to_format",
+    "torch_dtype",
+    "unpack",
+]
