@@ -149,3 +149,21 @@ def blocks(mode: int, short: bool) -> Kernel:
                     result[i] = target[i]
 
     return kernel
+
+
+@compiled("void(uint32[::1])")
+def to_equal_binades(x):
+    """Prepare float32 bits for rounding to the powers of two of e8m0: negative numbers become NaN, signs go, and the
+    binade of 2^-127, subnormal in float32, is stretched to one like all others, of which it is number 0."""
+    for i in range(x.size):
+        bits = x[i]
+        bits = u32(0x7FC00000) if bits > u32(0x80000000) else u32(bits & u32(0x7FFFFFFF))
+        above = u32(bits - u32(0x00400000)) if bits > u32(0x00400000) else u32(0)
+        x[i] = u32(above << u32(1)) if bits < u32(0x00800000) else bits
+
+
+@compiled("void(uint32[::1])")
+def from_equal_binades(x):
+    """Undo the stretching, after rounding to whole powers."""
+    for i in range(x.size):
+        x[i] = u32(0x00400000) if x[i] == u32(0) else x[i]

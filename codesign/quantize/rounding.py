@@ -124,10 +124,10 @@ def _round_numpy(x: npt.NDArray[Any], y: npt.NDArray[Any], work: Work) -> None:
         round_array(x.copy() if not same and np.may_share_memory(x, y) else x, y, work)
         return
     scale = spread_scale(work, x.shape)
-    wide: npt.NDArray[Any] = x if x.dtype == np.float64 else x.astype(np.float32)
+    wide: npt.NDArray[Any] = x if x.dtype == np.float64 else np.array(x, dtype=np.float32, order="C")
     if scale is not None:
         wide = wide / scale.astype(wide.dtype)
-    narrow = _to_odd_float32(wide) if wide.dtype == np.float64 else np.array(wide, order="C")
+    narrow = _to_odd_float32(wide) if wide.dtype == np.float64 else np.ascontiguousarray(wide)
     plain = replace(work, scale=None, block=None)
     if work.formats[0].signed:
         round_array(narrow, narrow, plain)
@@ -153,15 +153,13 @@ def _to_odd_float32(x: npt.NDArray[np.float64]) -> Floats:
 
 
 def _round_to_powers(x: Floats, work: Work) -> None:
-    """Round in place to the unsigned e8m0, by its codes: the binade of code 0, 2^-127, is made one like the others."""
-    bits = x.view(np.uint32)
-    smallest, first_normal, magnitude = np.uint32(0x00400000), np.uint32(0x00800000), np.uint32(0x7FFFFFFF)
-    x[x < 0] = np.nan
-    bits &= magnitude
-    low = bits < first_normal
-    bits[low] = (np.maximum(bits[low], smallest) - smallest) << np.uint32(1)
+    """Round a C-contiguous array in place to the unsigned e8m0."""
+    from codesign.quantize import kernels
+
+    bits = x.reshape(-1).view(np.uint32)
+    kernels.to_equal_binades(bits)
     round_array(x, x, work)
-    bits[bits == 0] = smallest
+    kernels.from_equal_binades(bits)
 
 
 def _formats(fmt: FloatFormat | str | Sequence[FloatFormat]) -> Sequence[FloatFormat]:
