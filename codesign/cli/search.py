@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from codesign.cli.progress import Progress
+from codesign.cli.progress import TrainingProgress
 from codesign.errors import ConfigError
 
 METHODS = ("dp", "nsga2", "tpe", "random")
@@ -36,7 +36,7 @@ def _search(arguments: argparse.Namespace) -> int:
     from codesign.loop.run import prepare, run_search  # imports torch, which takes seconds
     from codesign.loop.workers import training_processes
 
-    progress = Progress("trainings", settings.search.trainings)
+    progress = TrainingProgress("trainings", settings.search.trainings)
     progress.say(f"{settings.title}: preparing")
     prepared = prepare(settings)
     space = prepared.space
