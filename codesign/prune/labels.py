@@ -6,8 +6,8 @@ of full size in the dimensions along which the channel changes and of size 1 in 
 of shape [1, C, 1, 1]; attention heads have one of shape [1, heads, 1, head size]; an image has none.
 
 An operation that only moves elements (view, permute, concatenate, split, ...) moves labels by being run on them. The
-others state relations between atoms, which `Relations` collects and `Relations.solve` turns into classes: the atoms of a
-class are removed together or not at all.
+others state relations between atoms, which `Relations` collects and `Relations.solve` turns into classes: the atoms of
+a class are removed together or not at all.
 """
 
 from __future__ import annotations
@@ -228,7 +228,9 @@ def _loose_edge(classes: np.ndarray, relation: Same) -> Same | None:
     if varies(classes, wide, support(narrow)):
         return relation
     if varies(classes, narrow, support(narrow)):
-        return Same(narrow, torch.zeros_like(narrow), place, why or "they are shared by the heads, which leave as a whole")
+        return Same(
+            narrow, torch.zeros_like(narrow), place, why or "they are shared by the heads, which leave as a whole"
+        )
     return None
 
 

@@ -50,16 +50,13 @@ def contract(relations: Relations, place: Place, one: Operand, other: Operand, r
         if letter not in result:
             left, left_sum = _split_off(relations, place, left, d)
             right, right_sum = _split_off(relations, place, right, d)
-            match left_sum, right_sum:
-                case None, None:
-                    continue
-                case None, array:
-                    relations.pin(array, place, "their input has a fixed size")
-                case array, None:
-                    relations.pin(array, place, "they meet a tensor of fixed size")
-                case array, counterpart:
-                    relations.equal(array, counterpart, place)
-            summed.append(array)
+            if left_sum is not None and right_sum is not None:
+                relations.equal(left_sum, right_sum, place)
+                summed.append(left_sum)
+            for alone, counterpart in ((left_sum, right_sum), (right_sum, left_sum)):
+                if alone is not None and counterpart is None:
+                    relations.pin(alone, place, "the tensor that they are multiplied with has a fixed size")
+                    summed.append(alone)
     shared = [d for d, letter in enumerate(letters) if letter in one.axes and letter in other.axes and letter in result]
     kept = relations.meet([*left, *right, *_fixed(left, right, shared, letters, sizes)], place, loose=False)
     covered = {d for array in (*kept, *summed) for d in support(array)}

@@ -7,7 +7,7 @@ code of a module may be whatever it likes. An operation on channels that has no 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -18,25 +18,22 @@ from codesign.errors import ModelError
 from codesign.prune.labels import FIXED, Labels, Place, Relations, first, shrink, support
 from codesign.prune.products import Operand, Product, attention, contract, convolution
 
-# Operations that work element by element without torch's `pointwise` tag (torch 2.6 to 2.13).
-_ELEMENTWISE = frozenset(
-    "_prelu_kernel _to_copy alias bernoulli clone copy detach dropout empty_like fill full_like hardswish lift "
-    "lift_fresh masked_fill native_dropout ones_like rand_like randn_like zeros_like".split()
+# Kinds of operations, by ATen name without a trailing underscore.
+_ELEMENTWISE = re.compile(  # element by element, though without torch's `pointwise` tag (torch 2.6 to 2.13)
+    "_prelu_kernel|_to_copy|alias|bernoulli|clone|copy|detach|dropout|empty_like|fill|full_like|hardswish|lift|lift_fresh|"
+    "masked_fill|native_dropout|ones_like|rand_like|randn_like|zeros_like"
 )
-# Operations that only move elements: labels are found by running them on the labels.
-_MOVES = frozenset(
-    "_reshape_alias _unsafe_view channel_shuffle expand flip movedim permute pixel_shuffle pixel_unshuffle repeat "
-    "repeat_interleave reshape roll squeeze t transpose unfold unsqueeze view".split()
+_RESHAPES = re.compile("_reshape_alias|_unsafe_view|reshape|view")
+_MOVES = re.compile(  # only move elements: labels are found by running them on the labels
+    "channel_shuffle|expand|flip|movedim|permute|pixel_shuffle|pixel_unshuffle|repeat|roll|squeeze|t|transpose|unsqueeze"
 )
-_RESHAPES = frozenset("_reshape_alias _unsafe_view reshape view".split())
-# Operations on each channel's map alone; the digit in the name is the number of its dimensions.
-_MAPS = re.compile(
-    r"_?(max_pool|avg_pool|adaptive_avg_pool|adaptive_max_pool|upsample_\w+?|reflection_pad|replication_pad|grid_sampler_)\dd"
+_MAPS = re.compile(  # on each channel's map alone; the digit is the number of its dimensions
+    r"(_?(adaptive_)?(avg|max)_pool|_?upsample_\w+?|(reflection|replication)_pad|grid_sampler_)(\d)d\w*"
 )
-_SUMS = frozenset("linalg_vector_norm norm sum".split())
-_STATISTICS = frozenset("all amax amin any argmax argmin logsumexp max mean min prod std std_mean var var_mean".split())
-_ALONG_ONE = frozenset("_log_softmax _softmax argsort cumprod cumsum gather sort topk".split())
-_BATCH_NORMS = re.compile(r"(native|cudnn|miopen)_batch_norm|_native_batch_norm_legit\w*|_batch_norm_(with|no)_update")
+_SUMS = re.compile("linalg_vector_norm|norm|sum")
+_STATISTICS = re.compile("all|amax|amin|any|argmax|argmin|logsumexp|max|mean|min|prod|std|std_mean|var|var_mean")
+_ALONG_ONE = re.compile("_log_softmax|_softmax|argsort|cumprod|cumsum|gather|sort|topk")
+BATCH_NORMS = re.compile(r"(native|cudnn|miopen)_batch_norm|_native_batch_norm_legit\w*|_batch_norm_(with|no)_update")
 _ATTENTION = re.compile(r"_scaled_dot_product_\w+")
 
 
@@ -90,17 +87,17 @@ class Rules:
         operands = list(tensors(a.values()))
         if not any(self.of(t).labels for t in operands) or not call.outputs:
             return []
-        if call.pointwise or name in _ELEMENTWISE:
+        if call.pointwise or _ELEMENTWISE.fullmatch(name):
             return [self._pointwise(call, [self._operand(t) for t in operands])]
-        if name in _MOVES:
+        if _RESHAPES.fullmatch(name) or _MOVES.fullmatch(name):
             return [self._move(call)]
-        if _MAPS.match(name):
+        if _MAPS.fullmatch(name):
             return [self._maps(call)]
-        if name in _SUMS or name in _STATISTICS:
+        if _SUMS.fullmatch(name) or _STATISTICS.fullmatch(name):
             return [self._reduction(call)]
-        if name in _ALONG_ONE:
+        if _ALONG_ONE.fullmatch(name):
             return [self._along_one(call)]
-        if _BATCH_NORMS.fullmatch(name):
+        if BATCH_NORMS.fullmatch(name):
             return [self._batch_norm(call)]
         if _ATTENTION.fullmatch(name):
             return [self._attention(call)]
@@ -140,7 +137,9 @@ class Rules:
         raise not_understood(call.place)
 
     def _operand(self, tensor: torch.Tensor) -> tuple[tuple[int, ...], Labels]:
-        return tuple(tensor.shape), self.of(tensor).labels
+        """Shape and labels for `_pointwise`; a dimension made by broadcasting (stride 0) counts as one of size 1."""
+        shape = (1 if stride == 0 else size for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+        return tuple(shape), self.of(tensor).labels
 
     def _pointwise(self, call: Call, operands: Sequence[tuple[tuple[int, ...], Labels]]) -> Labels:
         """Broadcast operands against each other; an operand without channels of its own keeps them all."""
@@ -182,7 +181,7 @@ class Rules:
             kept.append(array)
             if len(support(array)) > 1:
                 self.relations.grid(array, call.place)
-            if call.name in _RESHAPES or call.name.startswith("split"):
+            if _RESHAPES.fullmatch(call.name) or call.name.startswith("split"):
                 self.findings.spans.append((call.place, array))
         return tuple(kept)
 
@@ -246,15 +245,17 @@ class Rules:
         labels = []
         for array in self.of(x).labels:
             self._hold(call, (array,), {d for d, both in ends.items() if min(both) < 0}, "the code cuts some off")
-            amounts = [n for d in range(x.ndim - 1, -1, -1) for n in (ends.get(d, (0, 0)) if d in support(array) else (0, 0))]
+            amounts = [
+                n for d in range(x.ndim - 1, -1, -1) for n in (ends.get(d, (0, 0)) if d in support(array) else (0, 0))
+            ]
             labels.append(torch.nn.functional.pad(array, amounts, value=FIXED))
         return tuple(labels)
 
     def _maps(self, call: Call) -> Labels:
-        found = re.search(r"(\d)d", call.name)
-        x = next(tensors(call.arguments.values()))
+        found = _MAPS.fullmatch(call.name)
         assert found is not None
-        spatial = set(range(x.ndim - int(found[1]), x.ndim))
+        x = next(tensors(call.arguments.values()))
+        spatial = set(range(x.ndim - int(found[5]), x.ndim))
         self._hold(call, self.of(x).labels, spatial, "they lie along the window of a pooling or resizing")
         labels = (first(array, support(array) & spatial) for array in self.of(x).labels)
         return tuple(array for array in labels if support(array))
@@ -265,7 +266,7 @@ class Rules:
         reduced = set(range(x.ndim)) if dims is None or dims == [] else {d % x.ndim for d in _as_list(dims)}
         labels = []
         for array in self.of(x).labels:
-            if call.name in _STATISTICS:
+            if _STATISTICS.fullmatch(call.name):
                 self.relations.approximate(array, support(array) & reduced, call.place)
             array = first(array, support(array) & reduced)
             if not call.arguments.get("keepdim"):
@@ -287,14 +288,14 @@ class Rules:
 
     def _channelwise(self, call: Call, names: Sequence[str]) -> Labels:
         """Combine with vectors that lie along dimension 1."""
-        x = call.arguments.get("input", call.arguments.get("self"))
+        x: torch.Tensor = call.arguments["input"]
         operands = [self._operand(x)]
         for name in names:
             vector = call.arguments.get(name)
             if vector is not None:
                 shape = (1, -1) + (1,) * (x.ndim - 2)
                 labels = tuple(array.reshape(shape) for array in self.of(vector).labels)
-                operands.append(((1, vector.numel()) + shape[2:], labels))
+                operands.append(((1, vector.numel(), *shape[2:]), labels))
         return self._pointwise(call, operands)
 
     def _batch_norm(self, call: Call) -> Labels:
@@ -343,7 +344,9 @@ class Rules:
             self._made_by[id(call.outputs[0])] = (call.outputs[0], int(product.outputs[0]))
         return product.result
 
-    def _product(self, call: Call, one: torch.Tensor, axes: str, other: torch.Tensor, other_axes: str, out: str) -> Labels:
+    def _product(
+        self, call: Call, one: torch.Tensor, axes: str, other: torch.Tensor, other_axes: str, out: str
+    ) -> Labels:
         operands = self._as_operand(one, axes), self._as_operand(other, other_axes)
         return self._found(call, contract(self.relations, call.place, *operands, out))
 
@@ -370,19 +373,21 @@ class Rules:
             return product_labels
         shape = (1, -1) + (1,) * (out.ndim - 2)
         bias = tuple(array.reshape(shape) for array in self.of(a["bias"]).labels)
-        return self._pointwise(call, [(tuple(out.shape), product_labels), ((1, out.shape[1]) + shape[2:], bias)])
+        return self._pointwise(call, [(tuple(out.shape), product_labels), ((1, out.shape[1], *shape[2:]), bias)])
 
     def _attention(self, call: Call) -> Labels:
         a = call.arguments
         mask = a.get("attn_mask", a.get("attn_bias"))
-        q, k, v = (self._as_operand(a[name], axes) for name, axes in (("query", "bhtd"), ("key", "bhsd"), ("value", "bhse")))
+        q, k, v = (
+            self._as_operand(a[name], axes) for name, axes in (("query", "bhtd"), ("key", "bhsd"), ("value", "bhse"))
+        )
         bias = None if mask is None else self._operand(mask)[1]
         result, products = attention(self.relations, call.place, q, k, v, bias, a.get("scale") is not None)
         self.findings.products += products
         return result
 
 
-def tensors(values: Iterable[Any]) -> Iterable[torch.Tensor]:
+def tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
     """Every tensor among arguments, lists included, in order."""
     for value in values:
         if isinstance(value, torch.Tensor):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -15,7 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from codesign.errors import ModelError
 from codesign.prune.labels import Place
-from codesign.prune.rules import Call, Findings, Rules, Traced, not_understood, tensors
+from codesign.prune.modes import evaluating
+from codesign.prune.rules import Call, Findings, Rules, Traced, tensors
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -96,6 +97,14 @@ def elementwise(function: Callable[P, R]) -> Callable[P, R]:
     return marked
 
 
+class NetworkFailure(ModelError):
+    """The network itself fails on the example; `module` is where."""
+
+    def __init__(self, module: str, error: Exception) -> None:
+        super().__init__(f"module '{module or 'the network itself'}' fails on the example input: {error}")
+        self.module = module
+
+
 class Watch(TorchDispatchMode):
     """Follows a forward pass. `atoms` are those of the stored tensors, by name."""
 
@@ -143,13 +152,15 @@ class Watch(TorchDispatchMode):
         def rerun(labels: torch.Tensor) -> Any:
             if "view" in name or "reshape" in name:
                 return labels.reshape(arguments["size"] if "size" in arguments else arguments["shape"])
-            first, *rest = ((_to_cpu(value)) for value in args)
+            rest = [_to_cpu(value) for value in args[1:]]
             return func(labels, *rest, **{key: _to_cpu(value) for key, value in kwargs.items()})
 
         self.see(name, torch.Tag.pointwise in func.tags, arguments, result, rerun)
         return result
 
-    def see(self, name: str, pointwise: bool, arguments: dict[str, Any], result: Any, rerun: Callable[..., Any]) -> None:
+    def see(
+        self, name: str, pointwise: bool, arguments: dict[str, Any], result: Any, rerun: Callable[..., Any]
+    ) -> None:
         """Apply the rule of one operation and remember what it says of the results."""
         outputs = list(tensors([result]))
         operands = list(tensors(arguments.values()))
@@ -173,13 +184,20 @@ class Watch(TorchDispatchMode):
         """Know which module's code is running."""
         hooks = []
         for path, module in model.named_modules():
-            hooks.append(module.register_forward_pre_hook(lambda *_, path=path: self._inside.append(path)))
-            hooks.append(module.register_forward_hook(lambda *_: self._inside.pop() and None, always_call=True))
+            hooks.append(module.register_forward_pre_hook(partial(self._enter, path)))
+            hooks.append(module.register_forward_hook(partial(self._leave, path)))
         try:
             yield
         finally:
             for hook in hooks:
                 hook.remove()
+
+    def _enter(self, path: str, *_: Any) -> None:
+        self._inside.append(path)
+
+    def _leave(self, path: str, *_: Any) -> None:
+        while self._inside.pop() != path:  # modules that were left by an exception, which the model then caught
+            pass
 
 
 def watch(
@@ -196,6 +214,10 @@ def watch(
         torch.backends.mha.set_fastpath_enabled(False)
         with evaluating(model), torch.no_grad(), watching.modules_of(model), watching:
             outputs = model(*args, **kwargs)
+    except ModelError:
+        raise
+    except Exception as error:
+        raise NetworkFailure(watching.place, error) from error
     finally:
         _watching.pop()
         torch.backends.mha.set_fastpath_enabled(fast)
@@ -204,13 +226,35 @@ def watch(
     return watching
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for every module; afterwards each is in the mode it was in."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+def _labels(atoms: tuple[np.ndarray, ...]) -> tuple[torch.Tensor, ...]:
+    ndim = len(atoms)
+    return tuple(
+        torch.from_numpy(along).reshape([-1 if e == d else 1 for e in range(ndim)])
+        for d, along in enumerate(atoms)
+        if len(along) > 1
+    )
+
+
+def _to_cpu(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.cpu()
+    if isinstance(value, (tuple, list)):
+        return [_to_cpu(item) for item in value]
+    return value
+
+
+def _as_tuple(example: torch.Tensor | tuple[Any, ...]) -> tuple[Any, ...]:
+    return (example,) if isinstance(example, torch.Tensor) else tuple(example)
+
+
+def _nested_tensors(outputs: Any) -> Iterator[torch.Tensor]:
+    """Tensors in whatever a model returns: lists, dictionaries, dataclasses."""
+    if isinstance(outputs, torch.Tensor):
+        yield outputs
+    elif isinstance(outputs, Mapping):
+        yield from _nested_tensors(list(outputs.values()))
+    elif isinstance(outputs, (tuple, list)):
+        for item in outputs:
+            yield from _nested_tensors(item)
+    elif hasattr(outputs, "__dict__"):
+        yield from _nested_tensors(list(vars(outputs).values()))
