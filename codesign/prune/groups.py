@@ -80,17 +80,17 @@ class ChannelGroups:
     @cached_property
     def groups(self) -> tuple[ChannelGroup, ...]:
         """Every group, in the order in which the network runs them."""
-        members: dict[int, list[str]] = {}
-        home: dict[int, int] = {}
-        for order, name in enumerate(self.layers):
-            found = set(self.classes_of(name).tolist()) - {self.classes.fixed}
-            merged = {home[c] for c in found if c in home}
-            names = [n for old in sorted(merged) for n in members.pop(old)] + [name]
-            target = min(merged, default=order)
-            members[target] = names
-            home = {c: target if old in merged else old for c, old in home.items()} | dict.fromkeys(found, target)
+        found: list[tuple[list[str], set[int]]] = []
+        for name in self.layers:
+            names, own = [name], set(self.classes_of(name).tolist()) - {self.classes.fixed}
+            for other in [group for group in found if not own.isdisjoint(group[1])]:
+                found.remove(other)
+                names, own = [*other[0], *names], other[1] | own
+            found.append((names, own))
+        order = list(self.layers)
+        found.sort(key=lambda group: order.index(group[0][0]))
         approximate = self.classes.why_approximate()
-        return tuple(self._group(tuple(names), approximate) for _, names in sorted(members.items()))
+        return tuple(self._group(tuple(names), approximate) for names, _ in found)
 
     def _group(self, names: tuple[str, ...], approximate: Mapping[int, Place]) -> ChannelGroup:
         units: set[int] = set()
@@ -142,7 +142,9 @@ class ChannelGroups:
 
     def gone(self, removed: Collection[int]) -> np.ndarray:
         """bool [atoms]: whether each atom is in one of the classes `removed`."""
-        return np.isin(self.classes.of, np.fromiter(removed, np.int64, len(removed)))
+        leaving = np.zeros(len(self.classes.of), bool)
+        leaving[list(removed)] = True
+        return leaving[self.classes.of]
 
     def __str__(self) -> str:
         lines = []

@@ -40,13 +40,13 @@ def by_output(module: nn.Module, weight: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def l1_importance(model: nn.Module) -> Scores:
     """Sum of the absolute weights of each filter (Li et al. 2017, arXiv 1608.08710): the ranking of method M1."""
-    return {name: weight.abs().sum(1).double().cpu() for name, _, weight in filters(model)}
+    return {name: torch.linalg.vector_norm(weight, 1, 1).double().cpu() for name, _, weight in filters(model)}
 
 
 @torch.no_grad()
 def l2_importance(model: nn.Module) -> Scores:
     """Euclidean norm of each filter."""
-    return {name: weight.double().square().sum(1).sqrt().cpu() for name, _, weight in filters(model)}
+    return {name: torch.linalg.vector_norm(weight, 2, 1).double().cpu() for name, _, weight in filters(model)}
 
 
 def random_importance(model: nn.Module, generator: torch.Generator) -> Scores:

@@ -146,18 +146,17 @@ def _ranked(groups: ChannelGroups, group: ChannelGroup, scores: Mapping[str, tor
         raise ModelError(f"layer '{group.layers[0]}': importance has no score for it nor for a layer tied to it")
     for layer in group.layers:
         classes = groups.classes_of(layer)
-        if layer not in scores:
-            for name in classes.tolist():
-                total.setdefault(name, 0.0)
-            continue
-        own = scores[layer].detach().double().cpu().numpy()
-        if own.shape != classes.shape or not np.isfinite(own).all():
-            raise ModelError(
-                f"layer '{layer}': importance must be {len(classes)} finite scores, got shape {list(own.shape)}"
-            )
-        scale = np.abs(own).mean() or 1.0
-        for name in dict.fromkeys(classes.tolist()):
-            total[name] = total.get(name, 0.0) + float(own[classes == name].mean() / scale)
+        found, where, counts = np.unique(classes, return_inverse=True, return_counts=True)
+        sums = np.zeros(len(found))
+        if layer in scores:
+            own = scores[layer].detach().double().cpu().numpy()
+            if own.shape != classes.shape or not np.isfinite(own).all():
+                raise ModelError(
+                    f"layer '{layer}': importance must be {len(classes)} finite scores, got shape {list(own.shape)}"
+                )
+            sums = np.bincount(where, own / (np.abs(own).mean() or 1.0))
+        for name, score in zip(found.tolist(), (sums / counts).tolist(), strict=True):
+            total[name] = total.get(name, 0.0) + score
     return sorted(total, key=lambda name: -total[name])
 
 
