@@ -131,5 +131,3 @@ class Settings:
 def load_settings(path: str | Path) -> Settings:
     """The configuration of a search from its TOML file."""
     return load(Settings, path)
-
-

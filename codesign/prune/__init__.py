@@ -9,6 +9,7 @@
 output channels that it keeps, as `DesignPoint.channels` does.
 """
 
+from codesign.prune.controls import reinitialized, uniform_counts
 from codesign.prune.covariance import Spectrum, StreamingCovariance, components
 from codesign.prune.features import layer_spectra, noise_batches
 from codesign.prune.groups import ChannelGroup, ChannelGroups, channel_groups
@@ -19,8 +20,17 @@ from codesign.prune.importance import (
     random_importance,
     taylor_importance,
 )
+from codesign.prune.masks import (
+    apply_masks,
+    grasp_masks,
+    magnitude_masks,
+    random_masks,
+    snip_masks,
+    synflow_masks,
+)
 from codesign.prune.plan import PrunePlan, plan_from_counts, plan_from_indices
 from codesign.prune.settings import BatchNormMode, StructureConfig, Tap
+from codesign.prune.store import load_pruned, rebuild, save_pruned, structure_of
 from codesign.prune.structure import FoundStructure, LayerStructure, counts_from_spectra, pca_channel_counts
 from codesign.prune.surgery import prune
 from codesign.prune.trace import elementwise
@@ -36,19 +46,31 @@ __all__ = [
     "StreamingCovariance",
     "StructureConfig",
     "Tap",
+    "apply_masks",
     "batch_norm_importance",
     "channel_groups",
     "components",
     "counts_from_spectra",
     "elementwise",
+    "grasp_masks",
     "l1_importance",
     "l2_importance",
     "layer_spectra",
+    "load_pruned",
+    "magnitude_masks",
     "noise_batches",
     "pca_channel_counts",
     "plan_from_counts",
     "plan_from_indices",
     "prune",
     "random_importance",
+    "random_masks",
+    "rebuild",
+    "reinitialized",
+    "save_pruned",
+    "snip_masks",
+    "structure_of",
+    "synflow_masks",
     "taylor_importance",
+    "uniform_counts",
 ]

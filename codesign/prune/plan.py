@@ -147,7 +147,7 @@ def _ranked(groups: ChannelGroups, group: ChannelGroup, scores: Mapping[str, tor
     for layer in group.layers:
         classes = groups.classes_of(layer)
         found, where, counts = np.unique(classes, return_inverse=True, return_counts=True)
-        sums = np.zeros(len(found))
+        sums: np.ndarray = np.zeros(len(found))
         if layer in scores:
             own = scores[layer].detach().double().cpu().numpy()
             if own.shape != classes.shape or not np.isfinite(own).all():
@@ -188,7 +188,7 @@ def _torn(groups: ChannelGroups, removing: str, keeping: str, name: int) -> str:
 
 
 def _plan(groups: ChannelGroups, removed: set[int], *, asked: bool) -> PrunePlan:
-    """The plan that removes these classes; refused when it would empty a tensor, or when a cut was asked for in vain."""
+    """The plan that removes these classes; refused when it would empty a tensor, or cut nothing although asked to."""
     if asked and not removed:
         raise ModelError(
             "the plan removes nothing: every layer it names keeps all its channels (an empty plan is allowed)"

@@ -12,7 +12,7 @@ import torch
 from codesign.errors import ModelError
 
 Kept = Sequence[np.ndarray]
-Undo = list[Callable[[], None]]
+Undo = list[Callable[[], object]]
 
 
 def cut(tensor: torch.Tensor, kept: Kept) -> torch.Tensor:

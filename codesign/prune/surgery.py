@@ -191,8 +191,8 @@ def _prove(model: nn.Module, plan: PrunePlan, undo: Undo) -> None:
         if not choices.next_choice(module, undo):
             raise ModelError(
                 f"module '{module or 'the network itself'}' does not work with fewer channels, probably because its "
-                f"code states a size ({message}); take the size from the input's shape or from a whole-number attribute "
-                f"of the module, or leave its channels alone with channel_groups(..., opaque=['{module}'])"
+                f"code states a size ({message}); take the size from the input's shape or from a whole-number "
+                f"attribute of the module, or leave its channels alone with channel_groups(..., opaque=['{module}'])"
             )
 
 

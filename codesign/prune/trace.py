@@ -206,15 +206,14 @@ def watch(
 ) -> Watch:
     """Run `model` once on `example` in evaluation mode and return what was seen; the model is left as it was."""
     watching = Watch(model, stored, opaque)
-    args, kwargs = ((), example) if isinstance(example, Mapping) else (_as_tuple(example), {})
-    for tensor in tensors([*args, *kwargs.values()]):
+    for tensor in _nested_tensors(example):
         watching.input(tensor)
     fast = torch.backends.mha.get_fastpath_enabled()
     _watching.append(watching)
     try:
         torch.backends.mha.set_fastpath_enabled(False)
         with evaluating(model), torch.no_grad(), watching.modules_of(model), watching:
-            outputs = model(*args, **kwargs)
+            outputs = call(model, example)
     except ModelError:
         raise
     except Exception as error:
@@ -257,8 +256,11 @@ def _to_cpu(value: Any) -> Any:
     return value.cpu() if isinstance(value, torch.Tensor) else value
 
 
-def _as_tuple(example: torch.Tensor | tuple[Any, ...]) -> tuple[Any, ...]:
-    return (example,) if isinstance(example, torch.Tensor) else tuple(example)
+def call(model: nn.Module, example: Example) -> Any:
+    """The network's answer to an example: a tensor, a tuple of arguments or a dictionary of keyword arguments."""
+    if isinstance(example, Mapping):
+        return model(**example)
+    return model(*example) if isinstance(example, tuple) else model(example)
 
 
 def _nested_tensors(outputs: Any) -> Iterator[torch.Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from itertools import pairwise
 
 import torch
 
@@ -35,14 +36,18 @@ def main() -> None:
             marks.append(time.perf_counter())
             groups = channel_groups(model, image)
             marks.append(time.perf_counter())
-            units = {layer: unit for group in groups.groups for layer, unit in zip(group.layers, group.unit_channels)}
+            units = {
+                layer: unit
+                for group in groups.groups
+                for layer, unit in zip(group.layers, group.unit_channels, strict=True)
+            }
             counts = {x: max(units[x], int(n * 0.7) // units[x] * units[x]) for x, n in groups.channels.items()}
             plan = plan_from_counts(model, groups, counts, l1_importance(model))
             marks.append(time.perf_counter())
             cpu = time.process_time()
             smaller = prune(model, plan)
             marks.append(time.perf_counter())
-            steps = [after - before for before, after in zip(marks, marks[1:], strict=False)]
+            steps = [after - before for before, after in pairwise(marks)]
             rows.append([*steps, time.process_time() - cpu])
         before = sum(p.numel() for p in model.parameters())
         after = sum(p.numel() for p in smaller.parameters())
