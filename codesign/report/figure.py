@@ -49,6 +49,7 @@ def draw_front(run: Mapping[str, Any], path: Path) -> None:
         spot = (p["latency_s"], 100 * p["accuracy"])
         axes.annotate(p["label"], spot, xytext=(6, 6), textcoords="offset points", color=_BASELINE)
     axes.set_xscale("log")
+    axes.margins(x=0.1)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axes.xaxis.set_minor_formatter(FuncFormatter(lambda x, _: f"{x:g}" if f"{x:e}"[0] in "235" else ""))
     axes.set_xlabel(f"simulated time of the whole training on '{run['accelerator']}' (s)")
