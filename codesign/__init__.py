@@ -5,6 +5,7 @@ from codesign.design import DesignPoint, LayerFormats, Role, uniform
 from codesign.errors import CodesignError
 from codesign.formats import FloatFormat
 from codesign.hardware import Accelerator, load_accelerator
+from codesign.quantize import Rounding, round_to_format
 from codesign.workload import GemmShape, Phase, Workload
 
 __version__ = "0.1.0"
@@ -18,9 +19,11 @@ __all__ = [
     "LayerFormats",
     "Phase",
     "Role",
+    "Rounding",
     "Workload",
     "__version__",
     "load_accelerator",
+    "round_to_format",
     "simulate",
     "uniform",
 ]
