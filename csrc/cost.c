@@ -4,16 +4,15 @@
 static const double MOST = 0x1p55;
 static const int64_t MOST_SIDE = 65536;
 
-static cs_status check_machine(const cs_machine *machine) {
+static bool machine_is_possible(const cs_machine *machine) {
     const int64_t sides[3] = {machine->rows, machine->cols, machine->arrays};
     for (int i = 0; i < 3; ++i) {
-        if (sides[i] < 1 || sides[i] > MOST_SIDE) return CS_ERR_RANGE;
+        if (sides[i] < 1 || sides[i] > MOST_SIDE) return false;
     }
-    if (machine->dataflows < 1 || machine->dataflows > 7) return CS_ERR_RANGE;
-    if (machine->sram_bits < 1 || (double)machine->sram_bits >= MOST) return CS_ERR_RANGE;
-    if (!(machine->dram_bits_per_cycle >= 0x1p-20) || !(machine->dram_bits_per_cycle <= 0x1p40)) return CS_ERR_RANGE;
-    if (machine->dram_latency_cycles < 0 || machine->dram_latency_cycles > (1 << 30)) return CS_ERR_RANGE;
-    return CS_OK;
+    if (machine->dataflows < 1 || machine->dataflows > 7) return false;
+    if (machine->sram_bits < 1 || (double)machine->sram_bits >= MOST) return false;
+    if (!(machine->dram_bits_per_cycle >= 0x1p-20) || !(machine->dram_bits_per_cycle <= 0x1p40)) return false;
+    return machine->dram_latency_cycles >= 0 && machine->dram_latency_cycles <= (1 << 30);
 }
 
 static bool width_is_possible(int64_t bits) { return bits >= 1 && bits <= 64; }
@@ -80,8 +79,7 @@ static void write_row(const cs_machine *machine, const product *p, const cost *c
 static cs_status check_machines(const cs_machine *machines, size_t count, size_t *bad_row) {
     for (size_t i = 0; i < count; ++i) {
         *bad_row = i;
-        const cs_status status = check_machine(&machines[i]);
-        if (status != CS_OK) return status;
+        if (!machine_is_possible(&machines[i])) return CS_ERR_MACHINE;
     }
     return CS_OK;
 }

@@ -1,5 +1,7 @@
 """Seconds per layer and phase: what a design point costs on an accelerator."""
 
+from codesign.cost.batch import simulate_batch
+from codesign.cost.explain import Lever, best_lever, levers
 from codesign.cost.mac import FITS, area_um2, mac_area_um2, mac_energy_pj, macs_per_256_cycles
 from codesign.cost.memory import MemoryUse
 from codesign.cost.options import OptionTable, option_table
@@ -14,16 +16,20 @@ __all__ = [
     "Cost",
     "CostReport",
     "LayerCost",
+    "Lever",
     "MemoryUse",
     "Optimizer",
     "OptionTable",
     "Scales",
     "Stage",
     "area_um2",
+    "best_lever",
+    "levers",
     "mac_area_um2",
     "mac_energy_pj",
     "macs_per_256_cycles",
     "option_table",
     "schedule_latency_s",
     "simulate",
+    "simulate_batch",
 ]

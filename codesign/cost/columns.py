@@ -33,8 +33,8 @@ ORDERS = ("mnk", "mkn", "nmk", "nkm", "kmn", "knm")  # names of cs_mappings.orde
 class RowError(Exception):
     """A row that the core refuses. Callers add what the row stands for.
 
-    row : its index, or -1 for a machine
-    reason : "range", "overflow" or "capacity"
+    row : its index; that of the machine where the reason is "machine"
+    reason : "range", "overflow", "capacity" or "machine"
     """
 
     def __init__(self, row: int, reason: str) -> None:
@@ -85,6 +85,8 @@ def cost_columns(
         else:
             status = lib.cs_cost_mapped(machine_array, len(machines), c_products, c_mappings, c_costs, bad)
         if status != lib.CS_OK:
+            if status == lib.CS_ERR_MACHINE:
+                raise RowError(int(bad[0]), "machine")
             reasons = {lib.CS_ERR_RANGE: "range", lib.CS_ERR_OVERFLOW: "overflow", lib.CS_ERR_CAPACITY: "capacity"}
             raise RowError(start + int(bad[0]), reasons[status])
 

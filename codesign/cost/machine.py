@@ -10,6 +10,10 @@ from codesign.design import LayerFormats, Role
 from codesign.formats import FloatFormat
 from codesign.hardware import Accelerator, Dataflow
 
+OUT_OF_RANGE = (
+    "is out of the core's range: 1 to 65536 rows, cols and arrays, less than 2^52 bytes of on-chip memory, 2^-20 to 2^40 "
+    "DRAM bits per cycle, at most 2^30 cycles of DRAM latency"
+)
 DATAFLOWS = (Dataflow.OS, Dataflow.WS, Dataflow.IS)  # their numbers in the core
 
 

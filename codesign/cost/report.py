@@ -64,6 +64,9 @@ class Cost:
     def __add__(self, other: Cost) -> Cost:
         return Cost(**{name: getattr(self, name) + getattr(other, name) for name in COST_FIELDS})
 
+    def __rmul__(self, count: int) -> Cost:
+        return Cost(**{name: count * getattr(self, name) for name in COST_FIELDS})
+
     @property
     def energy_j(self) -> float:
         """All of the energy that is modelled."""

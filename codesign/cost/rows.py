@@ -9,7 +9,7 @@ import numpy as np
 
 from codesign.cost.columns import PRODUCT_COLUMNS, Columns, RowError, cost_columns
 from codesign.cost.lower import Product, products
-from codesign.cost.machine import UnitCosts, format_of, machine_of
+from codesign.cost.machine import OUT_OF_RANGE, UnitCosts, format_of, machine_of
 from codesign.cost.report import COST_FIELDS
 from codesign.cost.scales import Scales
 from codesign.cost.vector import Optimizer, VectorWork, embedding_work, update_work, vector_work
@@ -146,10 +146,8 @@ class Rows:
         }
 
     def _explained(self, error: RowError, columns: Columns) -> CostError:
-        if error.row < 0:
-            return CostError(
-                f"accelerator '{self.accelerator.name}' is out of the core's range (65536 rows, cols, arrays)"
-            )
+        if error.reason == "machine":
+            return CostError(f"accelerator '{self.accelerator.name}' {OUT_OF_RANGE}")
         number, phase = self._product_labels[error.row]
         m, n, k = (int(columns[name][error.row]) for name in "mnk")
         where = f"layer '{self.layers[number].name}' ({list(Phase)[phase]}): product {m} x {n} x {k}"

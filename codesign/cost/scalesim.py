@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from codesign.cost.columns import fill_struct, struct_columns
+from codesign.cost.lower import products
 from codesign.cost.machine import DATAFLOWS
 from codesign.errors import CostError
-from codesign.hardware import Dataflow
+from codesign.hardware import Accelerator, Dataflow
 from codesign.native import ffi, lib
-from codesign.workload import GemmShape
+from codesign.workload import Convolution, GemmShape, Linear, Matmul, Workload
 
 _LAYER_COLUMNS = struct_columns("cs_scalesim_layers")
 _COUNT_COLUMNS = struct_columns("cs_scalesim_counts")
@@ -154,3 +156,46 @@ def _ifmap_reads(case: ScaleSimCase, layer: ScaleSimConvolution) -> int:
     if status != lib.CS_OK:
         raise CostError(f"{layer}: its ifmap stream is longer than 2^40 words, too long to simulate")
     return int(reads[0])
+
+
+def simulate_scalesim(network: Workload, accelerator: Accelerator) -> list[dict[str, Any]]:
+    """The counts of every matrix product of a training step, as plain records.
+
+    Convolutions are unrolled into products, so that pixels under several windows count several times. On-chip memory is
+    divided into equal thirds for ifmap, filter and ofmap; the first dataflow of the accelerator and one of its arrays are
+    taken, since that simulator knows one of each. Work without products does not exist there.
+    """
+    third = max(1, accelerator.sram.capacity_bytes // 3 // 1024)
+    names, cases = [], []
+    for layer in network.layers:
+        if not isinstance(layer, Convolution | Linear | Matmul):
+            continue
+        for product in products(layer, network.batch):
+            names.append((layer.name, product.phase.value, product.repeats))
+            cases.append(
+                ScaleSimCase(
+                    layer=product.gemm,
+                    dataflow=accelerator.array.dataflows[0],
+                    rows=accelerator.array.rows,
+                    cols=accelerator.array.cols,
+                    ifmap_kb=third,
+                    filter_kb=third,
+                    ofmap_kb=third,
+                )
+            )
+    return [
+        {
+            "layer": layer,
+            "phase": phase,
+            "repeats": repeats,
+            **{name: getattr(case.gemm, name) for name in "mnk"},
+            **counts_record(counts),
+        }
+        for (layer, phase, repeats), case, counts in zip(names, cases, scalesim(cases), strict=True)
+    ]
+
+
+def counts_record(counts: ScaleSimCounts) -> dict[str, Any]:
+    """The counts by name; percentages also as shares of 1 without their suffix."""
+    record = {name: getattr(counts, name) for name in counts.__slots__}
+    return record | {name.removesuffix("_pct"): record[name] / 100 for name in record if name.endswith("_pct")}

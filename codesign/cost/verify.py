@@ -80,7 +80,9 @@ def case_of(row: dict[str, str]) -> ScaleSimCase:
             ofmap_kb=int(row["ofmap_sram_kb"]),
         )
     except (KeyError, ValueError) as error:
-        raise DataError(f"row {row.get('case_id', '?')}: {error}; columns as in the reference file are needed") from error
+        raise DataError(
+            f"row {row.get('case_id', '?')}: {error}; columns as in the reference file are needed"
+        ) from error
 
 
 def _is_modelled(row: dict[str, str], column: str) -> bool:

@@ -15,6 +15,7 @@ from codesign.workload.layers import (
     WeightLayer,
 )
 from codesign.workload.network import ChannelGroup, Workload
+from codesign.workload.single import single_convolution, single_linear
 
 __all__ = [
     "ChannelGroup",
@@ -33,5 +34,7 @@ __all__ = [
     "builtin_workload",
     "gemm_of",
     "groups_of",
+    "single_convolution",
+    "single_linear",
     "workload_names",
 ]

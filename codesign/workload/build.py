@@ -50,6 +50,7 @@ class Builder:
         self._layers: list[Layer] = []
         self._made: dict[str, Tensor] = {}  # by source
         self._names: Counter[str] = Counter()
+        self._weights: dict[str, tuple[str, Dim, Dim]] = {}  # parameter -> layer, its input and output channels
 
     def _unique(self, name: str) -> str:
         self._names[name] += 1
@@ -76,6 +77,18 @@ class Builder:
             return extent
         return extent_of(((self.channels.new(f"{name}.input", size_of(dim), "not channels of one layer"),),))
 
+    def _share(self, weight: str, name: str, inputs: Dim, outputs: Dim) -> str:
+        """The layer that has used this parameter before; then the channels of both are tied. Empty for a new one."""
+        if not weight:
+            return ""
+        if weight not in self._weights:
+            self._weights[weight] = (name, inputs, outputs)
+            return ""
+        layer, *dims = self._weights[weight]
+        for mine, other in zip((inputs, outputs), dims, strict=True):
+            self.channels.meet(mine, other)
+        return layer
+
     def convolution(
         self,
         x: Tensor,
@@ -90,8 +103,9 @@ class Builder:
         groups: int = 1,
         bias: bool = True,
         transposed: bool = False,
+        weight: str = "",
     ) -> Tensor:
-        """A convolution over dimensions 2, 3, ... of `x`."""
+        """A convolution over dimensions 2, 3, ... of `x`. `weight`: name of the parameter, where it may be shared."""
         name = self._unique(name)
         in_channels = size_of(x.shape[1])
         out = self.channels.new(name, out_channels)
@@ -100,6 +114,7 @@ class Builder:
                 self.channels.tie(x.shape[1][0].parts[0][0], name)
             else:
                 self.channels.pin((x.shape[1], (out,)), f"'{name}' has {groups} groups")
+        shares = self._share(weight, name, x.shape[1], (out,))
         layer = Convolution(
             name=name,
             sources=(x.source,),
@@ -117,13 +132,15 @@ class Builder:
             inputs=self._inputs_of(name, x.shape[1]),
             out_group=name,
             needs_input_grad=x.needs_grad,
+            shares=shares,
         )
         return self._add(layer, (x.shape[0], (out,), *((Atom(size),) for size in out_size)), name)
 
-    def linear(self, x: Tensor, name: str, out_features: int, *, bias: bool = True) -> Tensor:
-        """A linear layer over the last dimension of `x`."""
+    def linear(self, x: Tensor, name: str, out_features: int, *, bias: bool = True, weight: str = "") -> Tensor:
+        """A linear layer over the last dimension of `x`. `weight`: name of the parameter, where it may be shared."""
         name = self._unique(name)
         out = self.channels.new(name, out_features)
+        shares = self._share(weight, name, x.shape[-1], (out,))
         layer = Linear(
             name=name,
             sources=(x.source,),
@@ -134,14 +151,19 @@ class Builder:
             inputs=self._inputs_of(name, x.shape[-1]),
             out_group=name,
             needs_input_grad=x.needs_grad,
+            shares=shares,
         )
         self.channels.pin(x.shape[:-1], f"'{name}' is applied along them")
         return self._add(layer, (*x.shape[:-1], (out,)), name)
 
-    def embedding(self, index: Tensor, name: str, entries: int, width: int) -> Tensor:
-        """A look-up of every number of `index`."""
+    def embedding(self, index: Tensor, name: str, entries: int, width: int, *, weight: str = "") -> Tensor:
+        """A look-up of every number of `index`. `weight`: name of the parameter, where it may be shared."""
         name = self._unique(name)
         out = self.channels.new(name, width)
+        if self._share(
+            weight, name, (out,), (Atom(entries, free=True),)
+        ):  # a table is the transpose of an output layer
+            raise ModelError(f"embedding '{name}': a table that another layer has used before is not understood")
         layer = Embedding(
             name=name,
             sources=(index.source,),

@@ -48,6 +48,8 @@ class Convolution:
     inputs : how `in_channels` follows the channel groups
     out_group : the channel group that its output channels belong to
     needs_input_grad : False for a layer that reads the network's input
+    bias : has a bias of its own
+    shares : the layer whose weights it uses, and which counts them; empty for weights of its own
     """
 
     name: str
@@ -66,6 +68,7 @@ class Convolution:
     inputs: Extent
     out_group: str
     needs_input_grad: bool = True
+    shares: str = ""
 
     @property
     def in_group(self) -> str:
@@ -84,9 +87,9 @@ class Convolution:
 
     @property
     def parameters(self) -> int:
-        """Weights and biases."""
+        """Weights and biases of its own."""
         weights = self.in_channels * self.out_channels // self.groups * math.prod(self.kernel)
-        return weights + (self.out_channels if self.bias else 0)
+        return (0 if self.shares else weights) + (self.out_channels if self.bias else 0)
 
     @property
     def macs(self) -> int:
@@ -118,7 +121,11 @@ class Convolution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Linear:
-    """y = x W' + b on `rows` vectors of one example (1 for a classifier, the sequence length in a transformer)."""
+    """y = x W' + b on `rows` vectors of one example (1 for a classifier, the sequence length in a transformer).
+
+    bias : has a bias of its own
+    shares : the layer whose weights it uses, and which counts them; empty for weights of its own
+    """
 
     name: str
     sources: tuple[str, ...]
@@ -129,6 +136,7 @@ class Linear:
     inputs: Extent
     out_group: str
     needs_input_grad: bool = True
+    shares: str = ""
 
     @property
     def in_channels(self) -> int:
@@ -152,8 +160,9 @@ class Linear:
 
     @property
     def parameters(self) -> int:
-        """Weights and biases."""
-        return self.in_features * self.out_features + (self.out_features if self.bias else 0)
+        """Weights and biases of its own."""
+        weights = self.in_features * self.out_features
+        return (0 if self.shares else weights) + (self.out_features if self.bias else 0)
 
     @property
     def macs(self) -> int:

@@ -20,6 +20,8 @@ class Walk:
     builder: Builder
     parameters: dict[str, str]  # placeholder -> qualified name of the parameter
     leaves: set[str]  # modules without children
+    weighted: set[str]  # those of them that have a `weight`
+    biases: set[str] = field(default_factory=set)  # parameters that are already some layer's bias
     tensors: dict[Any, Tensor] = field(default_factory=dict)
     parts: dict[Any, list[Tensor]] = field(default_factory=dict)  # of nodes with several results
     named: dict[Any, str] = field(default_factory=dict)  # node -> parameter that it is a view of
@@ -68,9 +70,22 @@ def _refuse(node: Any, why: str) -> ModelError:
     return ModelError(f"node '{node.name}': {why} is not understood")
 
 
-def _layer_name(parameter: str) -> str:
-    """`features.0` of `features.0.weight`; `attn.in_proj` of `attn.in_proj_weight`."""
-    return parameter.removesuffix(".weight").removesuffix("_weight")
+def _layer_name(walk: Walk, node: Any, parameter: str) -> str:
+    """The module that holds the weight: `features.0`. Of a function on a parameter: `attn.in_proj` of its name."""
+    module = walk.module_of(node)
+    return module if module in walk.weighted else parameter.removesuffix(".weight").removesuffix("_weight")
+
+
+def _own_bias(walk: Walk, bias: Any) -> bool:
+    """Is there a bias that no layer has had before?"""
+    if bias is None:
+        return False
+    parameter = walk.parameter_of(bias)
+    if not parameter:
+        raise ModelError(f"node '{bias.name}': a bias that is not a parameter is not understood")
+    new = parameter not in walk.biases
+    walk.biases.add(parameter)
+    return new
 
 
 # -- weight layers
@@ -99,7 +114,7 @@ def _convolution(walk: Walk, node: Any, base: str) -> None:
         padding = each(4, "padding", 0)
     walk.tensors[node] = walk.builder.convolution(
         walk.tensors[source],
-        _layer_name(parameter),
+        _layer_name(walk, node, parameter),
         _sizes(node)[1],
         kernel,
         stride=stride,
@@ -107,8 +122,9 @@ def _convolution(walk: Walk, node: Any, base: str) -> None:
         dilation=dilation,
         out_size=_sizes(node)[2:],
         groups=_argument(node, 6, "groups", 1),
-        bias=_argument(node, 2, "bias") is not None,
+        bias=_own_bias(walk, _argument(node, 2, "bias")),
         transposed=transposed,
+        weight=parameter,
     )
 
 
@@ -117,27 +133,32 @@ def _linear(walk: Walk, node: Any, base: str) -> None:
     parameter = walk.parameter_of(weight)
     if not parameter:
         raise _refuse(node, "a linear layer whose weight is not a parameter")
-    bias = _argument(node, 2, "bias") is not None
-    _to_linear(walk, node, source, parameter, _sizes(node)[-1], bias)
+    _to_linear(walk, node, source, parameter, _argument(node, 2, "bias"))
 
 
-def _to_linear(walk: Walk, node: Any, source: Any, parameter: str, features: int, bias: bool) -> None:
-    walk.tensors[node] = walk.builder.linear(walk.tensors[source], _layer_name(parameter), features, bias=bias)
+def _to_linear(walk: Walk, node: Any, source: Any, parameter: str, bias: Any) -> None:
+    walk.tensors[node] = walk.builder.linear(
+        walk.tensors[source],
+        _layer_name(walk, node, parameter),
+        _sizes(node)[-1],
+        bias=_own_bias(walk, bias),
+        weight=parameter,
+    )
 
 
 def _addmm(walk: Walk, node: Any, base: str) -> None:
     bias, source, weight = node.args[:3]
     parameter = walk.parameter_of(weight)
-    if not parameter or not walk.parameter_of(bias):
-        raise _refuse(node, "addmm without parameters")
-    _to_linear(walk, node, source, parameter, _sizes(node)[-1], True)
+    if not parameter:
+        raise _refuse(node, "addmm whose matrix is not a parameter")
+    _to_linear(walk, node, source, parameter, bias)
 
 
 def _matmul(walk: Walk, node: Any, base: str) -> None:
     left, right = node.args[:2]
     parameter = walk.parameter_of(right)
     if parameter and len(_sizes(right)) == 2:
-        _to_linear(walk, node, left, parameter, _sizes(node)[-1], False)
+        _to_linear(walk, node, left, parameter, None)
         return
     a, b = walk.tensors[left], walk.tensors[right]
     if len(a.shape) < 2 or len(b.shape) < 2 or parameter or walk.parameter_of(left):
@@ -151,7 +172,9 @@ def _embedding(walk: Walk, node: Any, base: str) -> None:
     if not parameter:
         raise _refuse(node, "an embedding whose table is not a parameter")
     entries, width = _sizes(weight)
-    walk.tensors[node] = walk.builder.embedding(walk.tensors[index], _layer_name(parameter), entries, width)
+    walk.tensors[node] = walk.builder.embedding(
+        walk.tensors[index], _layer_name(walk, node, parameter), entries, width, weight=parameter
+    )
 
 
 def _attention(walk: Walk, node: Any, base: str) -> None:

@@ -45,8 +45,9 @@ def _exported(model: Any, inputs: tuple[Any, ...]) -> Any:
 
 def _walk(model: Any, program: Any) -> Walk:
     leaves = {path for path, module in model.named_modules() if not list(module.children())}
+    weighted = {path for path in leaves if hasattr(model.get_submodule(path), "weight")}
     signature = program.graph_signature
-    walk = Walk(Builder(), dict(signature.inputs_to_parameters), leaves)
+    walk = Walk(Builder(), dict(signature.inputs_to_parameters), leaves, weighted)
     user_inputs = set(signature.user_inputs)
     for node in program.graph.nodes:
         value = node.meta.get("val")

@@ -85,7 +85,10 @@ class ResNet(nn.Module):
 
 
 def conv_norm(inputs, outputs, kernel, stride, groups=1, act=nn.ReLU6):
-    parts = [nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False), nn.BatchNorm2d(outputs)]
+    parts = [
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+    ]
     return nn.Sequential(*parts, *([act()] if act else []))
 
 
@@ -105,7 +108,15 @@ class Inverted(nn.Module):
 class MobileNetV2(nn.Module):
     def __init__(self):
         super().__init__()
-        plan = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+        plan = (
+            (1, 16, 1, 1),
+            (6, 24, 2, 2),
+            (6, 32, 3, 2),
+            (6, 64, 4, 2),
+            (6, 96, 3, 1),
+            (6, 160, 3, 2),
+            (6, 320, 1, 1),
+        )
         parts, width = [conv_norm(3, 32, 3, 2)], 32
         for expansion, channels, repeats, stride in plan:
             for i in range(repeats):
