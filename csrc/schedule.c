@@ -283,8 +283,8 @@ static int64_t array_bits(const cs_machine *machine, const product *p, const til
                             ceil_div(t->length[N][EDGE], machine->cols);
     const int64_t k_folds = (t->count[K] - 1) * ceil_div(k_steps(p, t->length[K][FULL]), machine->rows) +
                             ceil_div(k_steps(p, t->length[K][EDGE]), machine->rows);
-    const int64_t a_reads = dataflow == CS_IS ? 1 : n_folds;
-    const int64_t b_reads = dataflow == CS_WS ? 1 : m_folds;
+    const int64_t a_reads = dataflow == CS_IS ? t->count[N] : n_folds; /* the stationary one once for every tile */
+    const int64_t b_reads = dataflow == CS_WS ? t->count[M] : m_folds;
     const int64_t sums = dataflow == CS_OS ? t->count[K] : k_folds;
     return a_reads * m * k * p->a_bits + b_reads * k * n * p->b_bits + (2 * sums - 1) * m * n * p->accumulator_bits;
 }
