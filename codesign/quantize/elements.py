@@ -40,6 +40,25 @@ def as_bits(context, value):
     return numba.uint32(numba.float32), lambda ctx, builder, sig, args: builder.bitcast(args[0], ir.IntType(32))
 
 
+@intrinsic
+def fma(context, x, y, z):
+    """x * y + z, rounded once, whatever the processor has for it."""
+    float32 = numba.float32
+    return float32(float32, float32, float32), lambda ctx, builder, sig, args: builder.fma(*args)
+
+
+@intrinsic
+def as_float64(context, bits):
+    """The float64 with these bits."""
+    return numba.float64(numba.int64), lambda ctx, builder, sig, args: builder.bitcast(args[0], ir.DoubleType())
+
+
+@intrinsic
+def as_bits64(context, value):
+    """The bits of a float64."""
+    return numba.int64(numba.float64), lambda ctx, builder, sig, args: builder.bitcast(args[0], ir.IntType(64))
+
+
 @numba.njit
 def random_bits(index, key_low, key_high):
     """32 random bits of an element: a keyed bijection of its index (two multiplications, three shifts).

@@ -32,7 +32,7 @@ class Rounding(StrEnum):
     STOCHASTIC = "stochastic"  # the upper one with probability (x - lower) / (upper - lower)
 
 
-_MODES = {
+MODES = {
     Rounding.NEAREST_EVEN: words.NEAREST_EVEN,
     Rounding.TOWARD_ZERO: words.TOWARD_ZERO,
     Rounding.STOCHASTIC: words.STOCHASTIC,
@@ -80,12 +80,12 @@ def round_to_format(
     shape = tuple(x.shape)
     axis = _axis(axis, shape, formats, scale, block)
     work = Work(
-        mode=_MODES[rounding],
+        mode=MODES[rounding],
         formats=formats,
         scale=_scale(scale, shape, axis, block),
         axis=axis,
         block=block,
-        key=_key(rounding, seed, step),
+        key=stochastic_key(rounding, seed, step),
         threads=threads,
     )
     _check_precision(work, dtype)
@@ -174,7 +174,7 @@ def _formats(fmt: FloatFormat | str | Sequence[FloatFormat]) -> Sequence[FloatFo
     return fmt
 
 
-def _key(rounding: Rounding, seed: int | None, step: int) -> tuple[int, int]:
+def stochastic_key(rounding: Rounding, seed: int | None, step: int) -> tuple[int, int]:
     """64 well mixed bits of seed and step.
 
     Source: the finaliser of G. Steele et al., "Fast splittable pseudorandom number generators", OOPSLA 2014
