@@ -102,8 +102,9 @@ def _matmul_torch(a: torch.Tensor, b: torch.Tensor, work: Work, chunk: int) -> t
     result = a.new_zeros(a.shape[0], b.shape[1])
     for number, start in enumerate(range(0, a.shape[1], chunk)):
         part_a, part_b = a[:, start : start + chunk], b[start : start + chunk]
-        total = (
-            torch.addcmul(result.double(), part_a.double(), part_b.double()) if chunk == 1 else result + part_a @ part_b
-        )
+        if chunk == 1:
+            total = torch.addcmul(result.double(), part_a.double(), part_b.double())
+        else:
+            total = torch.addmm(result, part_a, part_b)
         result = round_tensor(total, work, first_index=number * result.numel()).float()
     return result

@@ -113,7 +113,10 @@ def prove(
     *,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Proof:
-    """Round every float32 by `round_to_format` and compare; formats up to 20 bits. `progress` is told the inputs done."""
+    """Round every float32 by `round_to_format` and compare; formats up to 20 bits.
+
+    progress : is called with the number of inputs done, now and then
+    """
     first, positive = decisions(fmt, rounding)
     negative = np.where((positive == 0) & (fmt.reserved is Reserved.FNUZ), np.uint32(0), positive | _SIGN)
     place = np.arange(_AT_ONCE, dtype=np.uint32)

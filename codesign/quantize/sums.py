@@ -76,9 +76,9 @@ def chunked(mode: int, short: bool) -> Kernel:
                         total = c[i + r, left:right]
                         index = u32((start // chunk * all_rows + first_row + i + r) * width + left)
                         for j in range(right - left):
-                            random = (
-                                random_bits(u32(index + u32(j)), key_low, key_high) if mode == STOCHASTIC else u32(0)
-                            )
+                            random = u32(0)
+                            if mode == STOCHASTIC:
+                                random = random_bits(u32(index + u32(j)), key_low, key_high)
                             bits = as_bits(total[j])
                             if short:
                                 bits = fast(mode, bits, shift, minimum, limit, random)
