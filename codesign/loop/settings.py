@@ -56,7 +56,9 @@ class SpaceSettings:
 
     alphas : shares of the variance of a layer's feature maps that its kept channels must explain; each gives one
         channel count per layer (mission: PCA). All channels are always a choice.
+    floor : no layer gets fewer channels
     multiple_of : counts are rounded up to a multiple of it
+    structure_images : training images whose feature maps are analysed
     formats : choices of each layer, most precise first: a name for all four tensors, a preset, or a table by role
     baselines : uniform formats, nothing pruned, that every run measures; a subset of `formats` by name
     """
@@ -64,10 +66,13 @@ class SpaceSettings:
     alphas: tuple[float, ...]
     formats: tuple[FormatChoice, ...]
     baselines: tuple[str, ...]
+    floor: int = 4
     multiple_of: int = 1
     structure_images: int = 1000
 
     def __post_init__(self) -> None:
+        if not self.alphas:
+            raise ConfigError("alphas is empty; give at least one")
         for alpha in self.alphas:
             if not 0 < alpha <= 1:
                 raise ConfigError(f"alphas must lie above 0 and at most at 1, got {alpha:g}")
