@@ -131,8 +131,9 @@ def _general_nearest(bits, shift, minimum, magic):
     unit = u32(u32(1) << shift)
     below_half = u32(u32(unit >> u32(1)) - u32(1)) if shift != u32(0) else u32(0)
     last_bit = u32(1) if shift != u32(0) else u32(0)
+    hidden = u32(1) if shift == u32(23) else u32(0)  # with no mantissa bit the last digit is the hidden one
     magnitude = u32(bits & _MAGNITUDE)
-    odd = u32(u32(magnitude >> shift) & last_bit)
+    odd = u32(u32(u32(magnitude >> shift) | hidden) & last_bit)
     normal = u32(u32(u32(magnitude + below_half) + odd) & u32(~u32(unit - u32(1))))
     adder = as_float(magic)
     subnormal = as_bits((as_float(magnitude) + adder) - adder)

@@ -82,7 +82,8 @@ def _normal(
     if mode == TOWARD_ZERO:
         return magnitude & ~below
     if mode == NEAREST_EVEN:
-        return (magnitude + _to_nearest(magnitude, shift)) & ~below
+        digits = magnitude | (shift == 23).int() << 23  # with no mantissa bit the last digit is the hidden one
+        return (magnitude + _to_nearest(digits, shift)) & ~below
     assert random is not None
     return (magnitude + random) & ~below
 

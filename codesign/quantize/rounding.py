@@ -27,7 +27,8 @@ _FLOATS = ("float32", "float64", "bfloat16", "float16")
 class Rounding(StrEnum):
     """Which of the two neighbouring values a number becomes."""
 
-    NEAREST_EVEN = "nearest-even"  # the nearer one; of two equally near ones that with the even code
+    NEAREST_EVEN = "nearest-even"  # of two equally near ones that with an even last digit; if both are odd (M = 0) the
+    # larger in magnitude, as IEEE 754-2019, 4.3.1 has it
     TOWARD_ZERO = "toward-zero"  # the one nearer to zero
     STOCHASTIC = "stochastic"  # the upper one with probability (x - lower) / (upper - lower)
 

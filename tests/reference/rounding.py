@@ -28,13 +28,14 @@ def round_exactly(x, codes, mantissa_bits, bias, *, toward_zero=False, overflow=
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if magnitude(middle, mantissa_bits, bias) <= exact else (low, middle)
+    odd = low % 2 == 1 if mantissa_bits else low > 0  # with no mantissa bit every digit but zero's is odd
     lower, upper = magnitude(low, mantissa_bits, bias), magnitude(low + 1, mantissa_bits, bias)
     if exact >= upper:
         code = low + 1
     elif toward_zero:
         code = low
     else:
-        code = low + (exact - lower > upper - exact or (exact - lower == upper - exact and low % 2 == 1))
+        code = low + (exact - lower > upper - exact or (exact - lower == upper - exact and odd))
     if code < codes:
         subnormal = code < 1 << mantissa_bits
         result = 0.0 if flush and subnormal else float(magnitude(code, mantissa_bits, bias))
