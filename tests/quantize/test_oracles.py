@@ -5,11 +5,12 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from gfloat import Domain, FormatInfo, NanMode, RoundMode
+from gfloat import Domain, FormatInfo, RoundMode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codesign import FloatFormat, Rounding, round_to_format
+from codesign.errors import FormatError
 from codesign.formats import Reserved
 from codesign.quantize import decode, encode, numpy_dtype, torch_dtype
 from codesign.testing import float32_near_ties, float_formats
@@ -52,31 +53,58 @@ def test_equal_to_ml_dtypes(dtype):
 
 
 def _gfloat_format(fmt):
-    nan = {Reserved.IEEE: "ieee", Reserved.FN: "fn", Reserved.FNUZ: "fnuz", Reserved.NONE: "all"}[fmt.reserved]
     return FormatInfo(
         name="any",
         k=fmt.bits,
         precision=fmt.mantissa_bits + 1,
         bias=fmt.bias,
-        has_nz=fmt.reserved is not Reserved.FNUZ,
-        domain=Domain.Extended if fmt.has_infinity else Domain.Finite,
-        num_high_nans={"ieee": (1 << fmt.mantissa_bits) - 1, "fn": 1, "fnuz": 0, "all": 0}[nan],
-        has_subnormals=True,
         is_signed=True,
+        domain=Domain.Extended if fmt.has_infinity else Domain.Finite,
+        has_nz=fmt.reserved is not Reserved.FNUZ,
+        num_high_nans={"ieee": (1 << fmt.mantissa_bits) - 1, "fn": 1, "fnuz": 0, "all": 0}[fmt.reserved],
+        has_subnormals=True,
         is_twos_complement=False,
-    ) if NanMode else None
+    )
+
+
+def _comparable(fmt):
+    """gfloat knows no integers, and with M = 0 takes ties to the even *code*."""
+    return fmt.exponent_bits > 0 and fmt.mantissa_bits > 0
+
+
+_ROUNDINGS = {Rounding.NEAREST_EVEN: RoundMode.TiesToEven, Rounding.TOWARD_ZERO: RoundMode.TowardZero}
+
+
+@given(st.data(), st.sampled_from(list(_ROUNDINGS)))
+@settings(max_examples=200)
+def test_equal_to_gfloat_for_any_format(data, rounding):
+    fmt = data.draw(float_formats(max_bits=12, policies=False).filter(_comparable))
+    x = data.draw(float32_near_ties(fmt))
+    expected = gfloat.round_float(_gfloat_format(fmt), x, _ROUNDINGS[rounding], sat=True)
+    assert round_to_format(np.array([x], np.float32), fmt, rounding)[0] == expected
 
 
 @given(st.data())
-@settings(max_examples=150)
-def test_equal_to_gfloat_for_any_format(data):
-    fmt = data.draw(float_formats(max_bits=12, policies=False).filter(lambda f: f.exponent_bits > 0))
-    theirs = _gfloat_format(fmt)
-    x = data.draw(float32_near_ties(fmt))
-    mode, rounding = data.draw(
-        st.sampled_from(
-            [(RoundMode.TiesToEven, Rounding.NEAREST_EVEN), (RoundMode.TowardZero, Rounding.TOWARD_ZERO)]
-        )
-    )
-    expected = gfloat.round_float(theirs, x, mode, sat=True)
-    assert round_to_format(np.array([x], np.float32), fmt, rounding)[0] == expected
+def test_codes_are_gfloats(data):
+    fmt = data.draw(float_formats(max_bits=12, policies=False).filter(_comparable))
+    code = data.draw(st.integers(0, (1 << fmt.bits) - 1))
+    theirs = gfloat.decode_float(_gfloat_format(fmt), code).fval
+    assert np.array_equal(np.float32(theirs), decode(np.array(code), fmt), equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ["e4m3fn", "e5m2", "e4m3fnuz", "e5m2fnuz", "e8m0", "bfloat16", "float16", "float32"])
+def test_codes_are_those_of_numpy_and_torch_dtypes(name):
+    fmt = FloatFormat.parse(name)
+    x = np.linspace(0.01, fmt.max / 2, 1000).astype(np.float32)
+    codes = encode(round_to_format(x, fmt), fmt)
+    values = decode(codes, fmt)
+    assert np.array_equal(codes.view(numpy_dtype(fmt)).astype(np.float32), values)
+    signed = torch.from_numpy(codes.view(f"i{codes.dtype.itemsize}"))
+    assert torch.equal(signed.view(torch_dtype(fmt)).float(), torch.from_numpy(values))
+
+
+def test_a_format_without_a_dtype_says_so():
+    with pytest.raises(FormatError, match="no numpy dtype has the codes of 'e3m1'"):
+        numpy_dtype(FloatFormat.parse("e3m1"))
+    with pytest.raises(FormatError, match="has no dtype with the codes of 'e3m2'"):
+        torch_dtype(FloatFormat.parse("e3m2"))
