@@ -192,7 +192,7 @@ class FloatFormat:
     @classmethod
     def parse(cls, text: str) -> FloatFormat:
         """The format that `text` names: `e4m3`, `e4m3fn`, `e4m3b11`, `bfloat16`, `e5m2-inf`, ... in either case."""
-        name, dash, rest = text.strip().lower().partition("-")
+        name, dash, rest = str(text).strip().lower().partition("-")
         match = _PATTERN.fullmatch(_ALIASES.get(name, name) + dash + rest)
         if match is None:
             raise FormatError(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from codesign.errors import FormatError, ModelError
 from codesign.formats import FloatFormat
 from codesign.quantize.layout import Work, in_parts, word_table
-from codesign.quantize.rounding import MODES, Rounding, stochastic_key
+from codesign.quantize.rounding import MODES, Rounding, as_member, stochastic_key
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,8 @@ def matmul(
 
     With `chunk=1` each product is added exactly and the sum rounded once: the result of a bit-true accumulator. With
     more, a chunk is added to the running sum in float32, one fused multiply-add for each product, and the sum is then
-    rounded; so is the last, shorter chunk. On devices other than the CPU the order inside a chunk is the device's.
+    rounded; so is the last, shorter chunk. On other devices than the CPU the order inside a chunk is the device's,
+    and the adder of `chunk=1` is a float64 one.
 
     Parameters
     ----------
@@ -43,6 +44,7 @@ def matmul(
     chunk : 1 or more; k and more is a float32 sum rounded once
     rounding, seed, step : as in `round_to_format`; the random bits depend also on the chunk
     """
+    rounding = as_member(Rounding, rounding)
     fmt = FloatFormat.parse(accumulate) if isinstance(accumulate, str) else accumulate
     if not fmt.signed:
         raise FormatError(f"'{fmt}' has no sign and cannot hold a sum")

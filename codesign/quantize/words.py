@@ -13,7 +13,9 @@ NEAREST_EVEN, TOWARD_ZERO, STOCHASTIC = range(3)  # the roundings, as the loops 
 
 # Position of each word.
 SHIFT = 0  # mantissa bits that float32 has and the format does not
-MINIMUM = 1  # 2^min_exponent, below which the spacing is constant; 0 where float32's own smallest binade does it as well
+MINIMUM = (
+    1  # 2^min_exponent, below which the spacing is constant; 0 where float32's own smallest binade does it as well
+)
 MAGIC = 2  # 2^(min_exponent + SHIFT): adding and subtracting it rounds a subnormal number
 LIMIT = 3  # the largest value
 OVERFLOW = 4  # result for a finite number that rounds to more than LIMIT

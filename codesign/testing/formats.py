@@ -40,7 +40,9 @@ def float_formats(draw: st.DrawFn, *, max_bits: int = 19, policies: bool = True)
             continue
         if fmt.max > 0:
             return fmt
-    return FloatFormat.of(exponent_bits, mantissa_bits, reserved=None if exponent_bits > 1 else Reserved.NONE, signed=True)
+    return FloatFormat.of(
+        exponent_bits, mantissa_bits, reserved=None if exponent_bits > 1 else Reserved.NONE, signed=True
+    )
 
 
 def float32s() -> st.SearchStrategy[float]:

@@ -40,9 +40,7 @@ def test_every_decision_of_every_format_falls_at_the_right_float32(exponent_bits
             assert _same(round_to_format((bits | np.uint32(0x80000000)).view(np.float32), fmt, rounding), negative), fmt
 
 
-@pytest.mark.parametrize(
-    "name", ["e4m3fn", "e5m2", "e4m3fnuz", "e3m2", "e2m3", "e2m1", "e8m0", "bfloat16", "float16"]
-)
+@pytest.mark.parametrize("name", ["e4m3fn", "e5m2", "e4m3fnuz", "e3m2", "e2m3", "e2m1", "e8m0", "bfloat16", "float16"])
 def test_a_named_format_is_proven_on_all_float32_inputs(name):
     proof = prove(FloatFormat.parse(name))
     assert proof.holds, proof

@@ -34,7 +34,8 @@ def _hard_numbers(fmt, count):
     rng = np.random.default_rng(1)
     bits = rng.integers(0, 1 << 32, count, dtype=np.uint32).view(np.float32)
     values = np.array(fmt.values() if fmt.bits <= 8 else round_to_format(bits[:1000], fmt))
-    near = (rng.choice(values, count) * rng.choice([1, 1 + 2.0**-23, 1.03125, 1.5], count)).astype(np.float32)
+    near = rng.choice(values, count) * rng.choice([0.75, 1 - 2.0**-24, 1, 1 + 2.0**-23, 1.03125], count)
+    near = np.clip(near, -3.4e38, 3.4e38).astype(np.float32)
     ties = ((values[1:] + values[:-1]) / 2).astype(np.float32) if fmt.bits <= 8 else near
     x = np.concatenate([bits, near, ties])
     return x if fmt.has_nan else x[~np.isnan(x)]
