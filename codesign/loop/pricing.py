@@ -62,9 +62,7 @@ class Pricing:
 
         levels : channel group -> counts, the full count first. The structure search is left out of these tables.
         """
-        table = option_table(
-            self.workload, self.accelerator, levels=levels, formats=formats, optimizer=self.optimizer
-        )
+        table = option_table(self.workload, self.accelerator, levels=levels, formats=formats, optimizer=self.optimizer)
         found = {}
         for layer, seconds in table.seconds.items():
             step = seconds.sum(axis=-1)

@@ -122,7 +122,9 @@ def convert(network: nn.Module, point: DesignPoint) -> None:
     for name, _ in point.formats:
         if type(modules.get(name)) not in (*_LOW, *_PLAIN):
             known = [n for n, module in modules.items() if type(module) in (*_LOW, *_PLAIN)]
-            raise ModelError(f"formats: the network has no convolution or linear layer '{name}'{did_you_mean(name, known)}")
+            raise ModelError(
+                f"formats: the network has no convolution or linear layer '{name}'{did_you_mean(name, known)}"
+            )
     for name, module in modules.items():
         if isinstance(module, nn.modules.conv._ConvNd | nn.Bilinear | nn.MultiheadAttention | nn.RNNBase) and (
             type(module) not in (*_LOW, *_PLAIN)

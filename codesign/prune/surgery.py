@@ -202,7 +202,7 @@ def _problem(model: nn.Module, plan: PrunePlan) -> tuple[str, str] | None:
     gone = groups.gone(plan.removed)
     left = {name: tuple(atoms[~gone[atoms]] for atoms in stored.atoms) for name, stored in groups.stored.items()}
     try:
-        watched = watch(model, groups.example, left, groups.opaque)
+        watched = watch(model, groups.example, left, groups.opaque, groups.findings.depthwise)
     except NetworkFailure as failure:
         return failure.module, str(failure.__cause__)
     wrong = watched.findings.relations.first_contradiction(groups.classes.of)

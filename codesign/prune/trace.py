@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from codesign.errors import ModelError
+from codesign.prune.attention import all_prunable
 from codesign.prune.labels import Place
 from codesign.prune.modes import evaluating
 from codesign.prune.rules import Call, Findings, Rules, Traced, tensors
@@ -110,11 +111,17 @@ class NetworkFailure(ModelError):
 class Watch(TorchDispatchMode):
     """Follows a forward pass. `atoms` are those of the stored tensors, by name."""
 
-    def __init__(self, model: nn.Module, stored: Mapping[str, tuple[np.ndarray, ...]], opaque: Collection[str]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        stored: Mapping[str, tuple[np.ndarray, ...]],
+        opaque: Collection[str],
+        depthwise: Collection[str] | None,
+    ) -> None:
         super().__init__()
         self.findings = Findings()
         self.reached: set[str] = set()
-        self._rules = Rules(self.findings, self._of)
+        self._rules = Rules(self.findings, self._of, depthwise)
         self._known: dict[int, Traced] = {}
         self._names: dict[int, str] = {}
         self._opaque = opaque
@@ -202,17 +209,24 @@ class Watch(TorchDispatchMode):
 
 
 def watch(
-    model: nn.Module, example: Example, stored: Mapping[str, tuple[np.ndarray, ...]], opaque: Collection[str]
+    model: nn.Module,
+    example: Example,
+    stored: Mapping[str, tuple[np.ndarray, ...]],
+    opaque: Collection[str],
+    depthwise: Collection[str] | None = None,
 ) -> Watch:
-    """Run `model` once on `example` in evaluation mode and return what was seen; the model is left as it was."""
-    watching = Watch(model, stored, opaque)
+    """Run `model` once on `example` in evaluation mode and return what was seen; the model is left as it was.
+
+    depthwise : modules whose grouped convolutions lose whole groups, where an earlier pass has found them
+    """
+    watching = Watch(model, stored, opaque, depthwise)
     for tensor in _nested_tensors(example):
         watching.input(tensor)
     fast = torch.backends.mha.get_fastpath_enabled()
     _watching.append(watching)
     try:
         torch.backends.mha.set_fastpath_enabled(False)
-        with evaluating(model), torch.no_grad(), watching.modules_of(model), watching:
+        with evaluating(model), all_prunable(model), torch.no_grad(), watching.modules_of(model), watching:
             outputs = call(model, example)
     except ModelError:
         raise
