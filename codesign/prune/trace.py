@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
@@ -92,8 +93,11 @@ def elementwise(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def marked(*args: P.args, **kwargs: P.kwargs) -> R:
-        result = function(*args, **kwargs)
-        if _watching and isinstance(result, torch.Tensor):
+        if not _watching:
+            return function(*args, **kwargs)
+        with _watching[-1].paused():
+            result = function(*args, **kwargs)
+        if isinstance(result, torch.Tensor):
             _watching[-1].see("elementwise", True, {"args": args, **kwargs}, result, lambda labels: labels)
         return result
 
@@ -126,6 +130,7 @@ class Watch(TorchDispatchMode):
         self._names: dict[int, str] = {}
         self._opaque = opaque
         self._inside: list[str] = []
+        self._paused = False
         for name, (_, tensor, _) in stored_tensors(model).items():
             self._names[id(tensor)] = name
             self._known[id(tensor)] = Traced(tensor, _labels(stored[name]), True)
@@ -149,6 +154,8 @@ class Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if self._paused:
+            return func(*args, **kwargs)
         schema = func._schema
         result = _run(func, args, kwargs)
         arguments = dict(zip((argument.name for argument in schema.arguments), args, strict=False)) | kwargs
@@ -165,6 +172,21 @@ class Watch(TorchDispatchMode):
 
         self.see(name, torch.Tag.pointwise in func.tags, arguments, result, rerun)
         return result
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What runs now is not looked at."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
+
+    def leave_torch(self, tensor: torch.Tensor, how: str) -> None:
+        """The values of a tensor go where no rule can follow."""
+        for array in () if self._paused else self._of(tensor).labels:
+            why = "they leave torch; mark the code between with codesign.prune.elementwise if that is what it does"
+            self.findings.relations.pin(array, Place(self.place, how), why)
 
     def see(
         self, name: str, pointwise: bool, arguments: dict[str, Any], result: Any, rerun: Callable[..., Any]
@@ -208,6 +230,19 @@ class Watch(TorchDispatchMode):
             pass
 
 
+class _Exits(TorchFunctionMode):
+    """Notices where tensors leave torch."""
+
+    def __init__(self, watching: Watch) -> None:
+        super().__init__()
+        self._watching = watching
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in ("numpy", "__array__", "__dlpack__", "tolist", "data_ptr"):
+            self._watching.leave_torch(args[0], func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
 def watch(
     model: nn.Module,
     example: Example,
@@ -226,7 +261,14 @@ def watch(
     _watching.append(watching)
     try:
         torch.backends.mha.set_fastpath_enabled(False)
-        with evaluating(model), all_prunable(model), torch.no_grad(), watching.modules_of(model), watching:
+        with (
+            evaluating(model),
+            all_prunable(model),
+            torch.no_grad(),
+            watching.modules_of(model),
+            watching,
+            _Exits(watching),
+        ):
             outputs = call(model, example)
     except ModelError:
         raise

@@ -98,7 +98,7 @@ def test_state_that_has_not_the_shape_of_its_parameter_is_an_error_and_nothing_h
     step(model, optimizer, 0)
     plan = plan_from_counts(model, channel_groups(model, torch.randn(1, 3, 8, 8, dtype=torch.float64)), {"0": 5})
     before = copy.deepcopy((model.state_dict(), optimizer.state_dict()["state"]))
-    with pytest.raises(ModelError, match="optimizer state 'row_var' of parameter '0.weight' is of shape"):
+    with pytest.raises(ModelError, match=r"optimizer state 'row_var' of parameter '0\.weight' is of shape"):
         prune(model, plan, optimizer, inplace=True)
     torch.testing.assert_close((model.state_dict(), optimizer.state_dict()["state"]), before)
     step(model, optimizer, 1)
@@ -142,10 +142,9 @@ def test_tied_weights_are_cut_once_and_stay_tied(tmp_path):
 class Quantized(nn.Conv2d):
     """A convolution with state per channel: reached by the pass or not, tensors or not."""
 
-    prune_axes = {"formats": ("out",), "history": ("in", None), "spans": ("out",)}
-
     def __init__(self, into: int, out: int) -> None:
         super().__init__(into, out, 3, padding=1)
+        self.prune_axes = {"formats": ("out",), "history": ("in", None), "spans": ("out",)}
         self.register_buffer("scale", torch.arange(1.0, out + 1).reshape(-1, 1, 1))
         self.register_buffer("peaks", torch.arange(float(out)))
         self.register_buffer("history", torch.arange(float(into))[:, None].repeat(1, 2))
