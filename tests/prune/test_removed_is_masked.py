@@ -10,7 +10,7 @@ from codesign.prune import channel_groups, plan_from_indices, prune
 from codesign.testing import cuts, prunable_networks
 from codesign.testing.prune import Block
 
-SETTINGS = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+SETTINGS = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 
 
 def image(seed: int, batch: int = 2) -> torch.Tensor:
