@@ -71,7 +71,9 @@ def structure(table: dict[str, Any], kind: type[Record], where: str) -> Record:
     try:
         return _converter.structure(table, kind)
     except (cattrs.BaseValidationError, ValueError, TypeError) as error:
-        first = cattrs.transform_error(error, path="", format_exception=_describe)[0]
+        found = cattrs.transform_error(error, path="", format_exception=_describe)
+        # a misspelt key is both unknown and missing; what stands in the file is the better hint
+        first = next((text for text in found if text.startswith("unknown key")), found[0])
         message, _, path = first.rpartition(" @ ")
         if message.endswith("is missing"):  # the path ends in the missing key, which the message names
             path = path.rpartition(".")[0]

@@ -65,6 +65,13 @@ def test_one_mistake_is_one_line(section, key, value, message):
     assert str(caught.value) == message
 
 
+def test_a_misspelt_required_key_is_called_unknown_rather_than_missing():
+    table = good()
+    table["nmae"] = table.pop("name")
+    with pytest.raises(ConfigError, match=r"x\.toml: unknown key 'nmae'; did you mean 'name'"):
+        structure(table, Example, "x.toml")
+
+
 @pytest.mark.parametrize(
     ("section", "key", "message"),
     [

@@ -19,7 +19,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--batch", type=int, default=128, help="examples per step (default 128)")
     command.add_argument("--format", default="bf16", help="format of every layer, or fp32, bf16, fp8-hybrid")
     command.add_argument("--json", action="store_true", help="machine-readable output")
-    command.set_defaults(run=_simulate)
+    command.set_defaults(execute=_simulate)
 
 
 def _simulate(arguments: argparse.Namespace) -> int:

@@ -24,7 +24,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--dry-run", action="store_true", help="check everything, say how large the search is, stop")
     command.add_argument("--fresh", action="store_true", help="discard what RUN holds; the default is to go on from it")
     command.add_argument("--json", action="store_true", help="machine-readable output")
-    command.set_defaults(run=_search)
+    command.set_defaults(execute=_search)
 
 
 def _search(arguments: argparse.Namespace) -> int:
@@ -38,7 +38,7 @@ def _search(arguments: argparse.Namespace) -> int:
 
     progress = TrainingProgress("trainings", settings.search.trainings)
     progress.say(f"{settings.title}: preparing")
-    prepared = prepare(settings)
+    prepared = prepare(settings, arguments.config)
     space = prepared.space
     progress.say(
         f"{len(space.groups)} channel groups, {len(space.layers)} layers, 10^{space.log10_designs:.1f} designs; "
@@ -80,13 +80,13 @@ def _print_front(run: dict) -> None:
     base = next(p for p in run["points"] if p["label"] == run["reference"])
     print(f"{'design':>12}  {'training s':>11}  {'speed-up':>8}  {'accuracy %':>16}  {'bits':>5}  {'parameters':>10}")
     for p in sorted(run["points"], key=lambda p: p["latency_s"]):
-        if not (p["front"] or p["kind"] == "baseline"):
+        if not (p["leading"] or p["kind"] == "baseline"):
             continue
         name = p["label"] or f"trial {p['trial']}"
         margin = 50 * (p["accuracy_high"] - p["accuracy_low"])
         print(
             f"{name:>12}  {p['latency_s']:11.4g}  {base['latency_s'] / p['latency_s']:7.2f}x  "
             f"{100 * p['accuracy']:8.2f} ± {margin:5.2f}  {p['mean_bits']:5.1f}  {p['parameters']:10,}"
-            f"{'' if p['front'] else '  not on the front'}"
+            f"{'' if p['leading'] else '  uniform'}"
         )
     print(run["headline"])

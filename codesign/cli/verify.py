@@ -30,7 +30,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="of a number format; default: nearest-even",
     )
     verify.add_argument("--json", action="store_true", help="machine-readable output")
-    verify.set_defaults(run=_verify)
+    verify.set_defaults(execute=_verify)
 
 
 def _verify(arguments: argparse.Namespace) -> int:

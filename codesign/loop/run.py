@@ -14,6 +14,7 @@ import torch
 from codesign import native
 from codesign.config import dump
 from codesign.cost import Optimizer
+from codesign.errors import located
 from codesign.hardware import load_accelerator
 from codesign.loop.document import document
 from codesign.loop.laboratory import Laboratory
@@ -37,15 +38,18 @@ class Prepared:
     space: Space
 
 
-def prepare(settings: Settings) -> Prepared:
-    """Load what the configuration names, find the channel levels, and price the layers. Every mistake shows here."""
-    accelerator = load_accelerator(settings.accelerator)
-    laboratory = Laboratory(settings=settings)
+def prepare(settings: Settings, where: str) -> Prepared:
+    """Load what the configuration names and find the channel levels. A mistake names its place in the file `where`."""
     torch.set_num_threads(1)
-    example = torch.zeros(1, *laboratory.dataset.image_shape)
-    workload = Workload.from_torch(
-        laboratory.build(), example, batch=settings.training.batch, name=settings.network.name
-    )
+    with located(f"{where}: accelerator"):
+        accelerator = load_accelerator(settings.accelerator)
+    laboratory = Laboratory(settings=settings)
+    with located(f"{where}: data"):
+        example = torch.zeros(1, *laboratory.dataset.image_shape)
+    with located(f"{where}: network"):
+        workload = Workload.from_torch(
+            laboratory.build(), example, batch=settings.training.batch, name=settings.network.name
+        )
     pricing = Pricing(
         workload=workload,
         accelerator=accelerator,
@@ -54,7 +58,9 @@ def prepare(settings: Settings) -> Prepared:
         steps=laboratory.steps,
         structure_images=settings.space.structure_images,
     )
-    space = search_space(workload, channel_levels(laboratory, workload), settings.space)
+    with located(f"{where}: training"):
+        levels = channel_levels(laboratory, workload)
+    space = search_space(workload, levels, settings.space)
     return Prepared(settings=settings, laboratory=laboratory, pricing=pricing, space=space)
 
 

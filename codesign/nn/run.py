@@ -93,9 +93,7 @@ def run_dense(
         network, data, training, steps=dense_steps, generator=generator, optimizer=optimizer, total_steps=steps
     )
     if not finite:
-        raise ConfigError(
-            f"training diverges in float32 at learning_rate {training.learning_rate:g}; use a smaller one"
-        )
+        raise ConfigError(f"float32 diverges at learning_rate {training.learning_rate:g}; use a smaller one")
     return network
 
 

@@ -24,9 +24,11 @@ Workers: `evaluate(function, jobs)` yields results in any order; `map` is the de
 lines around a Dask client's `as_completed` do as well. The function and the jobs can be pickled if `accuracy` can.
 """
 
+from codesign.search.agreement import Agreement
 from codesign.search.front import Measured, ParetoFront, hypervolume
+from codesign.search.limits import Metric
 from codesign.search.log import TrialLog, read_trials
-from codesign.search.run import Budget, Method, Metric, SearchResult, search, standard_baselines
+from codesign.search.run import Method, SearchResult, search, standard_baselines
 from codesign.search.space import (
     Group,
     SearchLayer,
@@ -36,9 +38,11 @@ from codesign.search.space import (
     levels_from_ratios,
     levels_from_spectrum,
 )
+from codesign.search.stages import Budget
 from codesign.search.trial import Measurement, Origin, Proposal, Trial
 
 __all__ = [
+    "Agreement",
     "Budget",
     "Group",
     "Measured",

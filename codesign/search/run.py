@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -13,14 +14,18 @@ from typing import Any, Protocol
 import numpy as np
 
 from codesign.design import DesignPoint, uniform
-from codesign.errors import CodesignError, ConfigError, CostError
-from codesign.search.dp import Problem, dp_ideas, profile_choices
-from codesign.search.front import ParetoFront, summarise
+from codesign.errors import CodesignError, ConfigError, CostError, did_you_mean
+from codesign.search.agreement import WEAK, Agreement, agreement_of
+from codesign.search.dp import Problem, surrogate_of
+from codesign.search.evolve import OptunaSampler
+from codesign.search.front import Measured, ParetoFront, summarise
+from codesign.search.hybrid import Hybrid
+from codesign.search.limits import Metric, best_of, check_reachable
 from codesign.search.log import TrialLog
-from codesign.search.methods import Idea, Known, Propose, random_ideas
-from codesign.search.model import blocks_of
+from codesign.search.model import prior_of
 from codesign.search.space import Space
-from codesign.search.tables import Cost, LayerCost, loosened, tabulate
+from codesign.search.stages import Budget, Stages, knowledge_of
+from codesign.search.tables import Cost, LayerCost, loosened, sliced, tabulate
 from codesign.search.trial import Measurement, Origin, Proposal, Trial
 
 
@@ -34,45 +39,21 @@ class Method(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """What may be spent on training: full trainings, CPU seconds of training, or whichever ends first.
-
-    A batch that has begun is finished, so CPU seconds can be passed by part of a batch.
-    """
-
-    trainings: float | None = None
-    cpu_s: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.trainings is None and self.cpu_s is None:
-            raise ConfigError("a budget needs trainings or cpu_s")
-        for name in ("trainings", "cpu_s"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError(f"budget: {name} must be positive, got {value:g}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
-    """A further simulated cost, such as energy, area or peak memory, recorded for every trial.
-
-    limit : designs above it are not proposed; None for a cost that is only recorded
-    """
-
-    cost: Cost
-    limit: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult:
     """What a search found and what it spent.
 
+    front : all designs that none dominates beyond the noise, whether or not they meet the limits
+    best : the fastest design that meets the accuracy floor and all limits; None if no floor was given
+    agreement : how the model of `dp` predicted what was then measured; None for the other methods
     notes : what a reader must know to believe the result, one sentence each
+    training_cpu_s, training_wall_s : sums over the trials
     own_cpu_s : CPU seconds of the search itself in this process, without the trainings
     """
 
     front: ParetoFront
+    best: Measured | None
     trials: tuple[Trial, ...]
+    agreement: Agreement | None
     notes: tuple[str, ...]
     trainings: float
     training_cpu_s: float
@@ -87,17 +68,21 @@ class Accuracy(Protocol):
     are those of this call. An exception makes the trial a failed one; a CodesignError ends the search.
     """
 
-    def __call__(self, point: DesignPoint, seed: int, fidelity: float) -> Measurement: ...
+    def __call__(self, point: DesignPoint, seed: int, fidelity: float) -> Measurement:
+        """Accuracy and what it cost."""
+        ...
 
 
 class Evaluate(Protocol):
     """Applies a function to jobs and yields results as they come, in any order: `map`, or a pool's `imap_unordered`."""
 
-    def __call__(self, function: Callable[[Any], Any], jobs: Iterable[Any], /) -> Iterable[Any]: ...
+    def __call__(self, function: Callable[[Any], Any], jobs: Iterable[Any], /) -> Iterable[Any]:
+        """Results of `function`, one per job."""
+        ...
 
 
 def standard_baselines() -> dict[str, DesignPoint]:
-    """The uniform policies that every run measures: all channels, one format everywhere."""
+    """The uniform policies that every run measures: all channels, one format everywhere. int8 is sign and 7 bits."""
     presets = {"fp32": "fp32", "bf16": "bf16", "fp8-hybrid": "fp8-hybrid", "int8": "e0m7"}
     return {label: DesignPoint(default=uniform(name)) for label, name in presets.items()}
 
@@ -115,38 +100,94 @@ def search(
     accuracy_floor: float | None = None,
     latency_limit_s: float | None = None,
     baselines: Mapping[str, DesignPoint] | None = None,
+    uniform_start: bool = True,
+    ladder: Sequence[float] = (1.0,),
+    finalist_seeds: int = 3,
+    proxy: Cost | None = None,
     log: TrialLog | None = None,
     identity: Mapping[str, Any] | None = None,
     evaluate: Evaluate = map,
     on_trial: Callable[[Trial], None] | None = None,
 ) -> SearchResult:
-    """Find the designs of `space` that trade training latency for accuracy best."""
-    started_s = time.process_time()
-    method = Method(method)
-    metrics = metrics or {}
-    baselines = standard_baselines() if baselines is None else baselines
+    """Find the designs of `space` that trade training latency for accuracy best.
+
+    Parameters
+    ----------
+    latency : exact simulated seconds of the whole training run of a design
+    accuracy : real training, see `Accuracy`
+    budget : what all trainings together may cost
+    method : dp, nsga2, tpe or random
+    layer_latency : the tables of latency (seconds) in one call per layer; otherwise differences of `latency` give them
+    metrics : further costs by name
+    accuracy_floor, latency_limit_s : what a design must meet to be the `best`
+    baselines : measured first, by label; `standard_baselines()` if not given
+    uniform_start : begin with designs that have one level and one option everywhere, whatever the method
+    ladder : shares of the full training at which a design is looked at, rising to 1
+    finalist_seeds : trainings of each finalist and baseline at the end, out of a fifth of the budget; 1 for none
+    proxy : a cheap number that grows with the damage done to a design; `dp` expects it to hold until measured
+    log : record to write, and to go on from
+    identity : whatever else makes the run what it is (data, network, accelerator); a record of another one is refused
+    evaluate : applies the training to a batch, see `Evaluate`
+    on_trial : called with every new trial, in the order in which they end
+
+    Raises
+    ------
+    InfeasibleError : no design can meet, or no measured design met, the floor and the limits
+    RunDirectoryError : the record belongs to another search
+    """
+    own = _Stopwatch()
+    if method not in set(Method):
+        raise ConfigError(f"unknown method '{method}'{did_you_mean(method, set(Method))}")
+    method, ladder, metrics = Method(method), _checked_ladder(ladder), metrics or {}
+    if finalist_seeds < 1:
+        raise ConfigError(f"finalist_seeds must be at least 1, got {finalist_seeds}")
     if log is not None:
-        log.claim({"space": space.to_json(), "method": method.value, "seed": seed, **(identity or {})})
-    history: list[Trial] = list(log.trials) if log is not None else []
-    propose, notes = _proposer(space, method, latency, layer_latency, budget, seed)
+        log.claim(
+            {
+                "space": space.to_json(),
+                "method": method.value,
+                "seed": seed,
+                "ladder": list(ladder),
+                "uniform_start": uniform_start,
+                "finalist_seeds": finalist_seeds,
+                "accuracy_floor": accuracy_floor,
+                "latency_limit_s": latency_limit_s,
+                "limits": {name: m.limit for name, m in metrics.items()},
+                **(identity or {}),
+            }
+        )
+    problem, notes = _problem(space, latency, layer_latency, metrics, accuracy_floor, latency_limit_s, proxy, seed)
+    check_reachable(problem)
+    sampler = OptunaSampler(space, Method.NSGA2 if method is Method.DP else method)
+    stages = Stages(
+        space=space,
+        propose=Hybrid(problem=problem, genetic=sampler).ideas if method is Method.DP else sampler.ideas,
+        budget=budget,
+        seed=seed,
+        baselines=standard_baselines() if baselines is None else baselines,
+        uniform=_uniform_points(problem) if uniform_start else (),
+        ladder=ladder,
+        finalist_seeds=finalist_seeds,
+        accuracy_floor=accuracy_floor,
+    )
+    trials: list[Trial] = []
+    recorded = {t.index: t for t in log.trials} if log is not None else {}
     batch = 0
     while True:
-        done = [t for t in history if t.batch < batch]
-        begun = [t for t in history if t.batch == batch]
-        if begun and len(begun) == begun[0].batch_size:
-            batch += 1
-            continue
-        proposals = _next_batch(space, propose, baselines, done, batch, seed)
-        proposals = proposals[: _affordable(budget, done)]
+        proposals = _recorded_batch(recorded, len(trials), batch) or stages.next_batch(batch, trials)
         if not proposals:
             break
-        first = len(done)
-        finished = {t.index for t in begun}
-        jobs = [(first + i, p) for i, p in enumerate(proposals) if first + i not in finished]
-        costs = {i: _costs(p.point, latency, metrics) for i, p in jobs}
-        for index, measured, failure in evaluate(partial(_train, accuracy), jobs):
+        first = len(trials)
+        done = {
+            i: recorded[i]
+            for i in range(first, first + len(proposals))
+            if i in recorded and recorded[i].measurement is not None
+        }
+        jobs = [(first + i, p) for i, p in enumerate(proposals) if first + i not in done]
+        costs = {index: _costs(p.point, latency, metrics) for index, p in jobs}
+        for index, measured, failure in own.without(evaluate(partial(_train, accuracy), jobs)):
             latency_s, extra = costs[index]
-            trial = Trial(
+            done[index] = Trial(
                 index=index,
                 batch=batch,
                 batch_size=len(proposals),
@@ -156,84 +197,115 @@ def search(
                 measurement=measured,
                 failure=failure,
             )
-            history.append(trial)
             if log is not None:
-                log.append(trial)
+                log.append(done[index])
             if on_trial is not None:
-                on_trial(trial)
-        history.sort(key=lambda t: t.index)
+                on_trial(done[index])
+        trials += [done[i] for i in sorted(done)]
+        if jobs and all(t.measurement is None for t in done.values()):
+            raise CodesignError(f"every training of batch {batch} failed, the last with {trials[-1].failure}")
         batch += 1
-    front = ParetoFront.of_trials(history)
-    spent = [t.measurement for t in history if t.measurement is not None]
+    best = best_of(summarise(trials), metrics, accuracy_floor, latency_limit_s)
+    if method is Method.DP:
+        notes += _notes_on_model(problem, trials)
+    spent = [t.measurement for t in trials if t.measurement is not None]
     return SearchResult(
-        front=front,
-        trials=tuple(history),
+        front=ParetoFront.of_trials(trials),
+        best=best,
+        trials=tuple(trials),
+        agreement=agreement_of(trials) if method is Method.DP else None,
         notes=tuple(notes),
-        trainings=sum(t.trainings for t in history),
+        trainings=sum(t.trainings for t in trials),
         training_cpu_s=sum(m.cpu_s for m in spent),
         training_wall_s=sum(m.wall_s for m in spent),
-        own_cpu_s=time.process_time() - started_s,
+        own_cpu_s=own.elapsed_s(),
     )
 
 
-def _proposer(
-    space: Space, method: Method, latency: Cost, layer_latency: LayerCost | None, budget: Budget, seed: int
-) -> tuple[Propose, list[str]]:
-    if method is Method.RANDOM:
-        return partial(random_ideas, space), []
-    tables = tabulate(space, latency, layer_latency, seed=seed)
+class _Stopwatch:
+    """CPU seconds of this process, without those spent while waiting for results of trainings."""
+
+    def __init__(self) -> None:
+        self._started_s = time.process_time()
+        self._outside_s = 0.0
+
+    def without(self, results: Iterable[Any]) -> Iterator[Any]:
+        """The same results; the time that it takes to get them does not count."""
+        iterator = iter(results)
+        while True:
+            before_s = time.process_time()
+            try:
+                result = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                self._outside_s += time.process_time() - before_s
+            yield result
+
+    def elapsed_s(self) -> float:
+        """Seconds so far."""
+        return time.process_time() - self._started_s - self._outside_s
+
+
+def _checked_ladder(ladder: Sequence[float]) -> tuple[float, ...]:
+    rungs = tuple(float(f) for f in ladder)
+    if not rungs or rungs[-1] != 1.0 or rungs[0] <= 0 or any(a >= b for a, b in itertools.pairwise(rungs)):
+        raise ConfigError(f"ladder must rise from above 0 to 1, got {list(ladder)}")
+    return rungs
+
+
+def _problem(
+    space: Space,
+    latency: Cost,
+    layer_latency: LayerCost | None,
+    metrics: Mapping[str, Metric],
+    accuracy_floor: float | None,
+    latency_limit_s: float | None,
+    proxy: Cost | None,
+    seed: int,
+) -> tuple[Problem, list[str]]:
+    """The tables that `dp` works on, and what is approximate about them."""
     loose, cut = loosened(space)
-    problem = Problem(space=space, loose=loose, tables=tables, blocks=blocks_of(space))
-    notes = []
-    if tables.worst_error:
-        notes.append(
-            f"latency is not a sum over layers: the tables are off by up to "
-            f"{tables.worst_error:.1%}; the latency of every trial is exact"
-        )
+    tables = {"latency": tabulate(space, latency, layer_latency, seed=seed)}
+    tables |= {n: tabulate(space, m.cost, m.layer_cost, seed=seed) for n, m in metrics.items() if m.limit is not None}
+    notes = [
+        f"{name} is not a sum over layers: the tables that guide the search are off by up to {t.worst_error:.1%}; "
+        "that of every trial is exact"
+        for name, t in tables.items()
+        if t.worst_error
+    ]
     if cut:
         notes.append(
-            f"the input channels of {', '.join(cut)} were priced as full "
-            "inside the dynamic program; the latency of every trial is exact"
+            f"too many channel groups are open at once: the input channels of {', '.join(cut)} count as full inside "
+            "the dynamic program; the latency of every trial is exact"
         )
-    profile = profile_choices(space, int(0.3 * (budget.trainings or 100)))
-    return partial(dp_ideas, problem, profile), notes
+    tables = {name: sliced(space, loose, t) for name, t in tables.items()}
+    return (
+        Problem(
+            space=space,
+            loose=loose,
+            latency=tables["latency"],
+            limited={n: (tables[n], m.limit) for n, m in metrics.items() if m.limit is not None},
+            latency_limit_s=latency_limit_s,
+            error_limit=None if accuracy_floor is None else 1.0 - accuracy_floor,
+            prior=prior_of(space, proxy),
+        ),
+        notes,
+    )
 
 
-def _next_batch(
-    space: Space, propose: Propose, baselines: Mapping[str, DesignPoint], done: Sequence[Trial], batch: int, seed: int
-) -> list[Proposal]:
-    if batch == 0 and baselines:
-        ideas = [Idea(point=p, origin=Origin.BASELINE, label=label) for label, p in baselines.items()]
-    else:
-        measured = [(space.choice(m.point), m) for m in summarise(done)]
-        known = [Known(choice=c, measured=m) for c, m in measured if c is not None]
-        ideas = propose(known, np.random.default_rng([seed, batch]))
-    return [
-        Proposal(
-            point=idea.point,
-            origin=idea.origin,
-            label=idea.label,
-            seed=trial_seed(seed, len(done) + i),
-            predicted_accuracy=idea.predicted_accuracy,
-        )
-        for i, idea in enumerate(ideas)
-    ]
+def _uniform_points(problem: Problem) -> list[DesignPoint]:
+    """Uniform policies, fastest first."""
+    choices = problem.space.uniform_choices()
+    order = np.argsort(problem.latency.of_all(problem.loose, choices), kind="stable")
+    return [problem.space.point(choices[i]) for i in order]
 
 
-def trial_seed(root: int, index: int) -> int:
-    """Seed of a trial: it depends on the seed of the search and the number of the trial alone."""
-    return int(np.random.SeedSequence(root, spawn_key=(index,)).generate_state(1)[0])
-
-
-def _affordable(budget: Budget, done: Sequence[Trial]) -> int:
-    """Full trainings that the rest of the budget pays for, by the mean cost so far."""
-    left = math.inf
-    if budget.trainings is not None:
-        left = budget.trainings - sum(t.trainings for t in done)
-    cpu = [t.measurement.cpu_s for t in done if t.measurement is not None]
-    if budget.cpu_s is not None and sum(cpu) > 0:
-        left = min(left, math.ceil((budget.cpu_s - sum(cpu)) / (sum(cpu) / len(cpu))))
-    return max(0, math.floor(left + 1e-9)) if math.isfinite(left) else 10**9
+def _recorded_batch(recorded: Mapping[int, Trial], first: int, batch: int) -> list[Proposal]:
+    """The proposals of a batch that the record holds in full, failed trainings included; empty if it does not."""
+    size = recorded[first].batch_size if first in recorded else 0
+    members = [recorded.get(i) for i in range(first, first + size)]
+    return [m.proposal for m in members if m is not None and m.batch == batch] if all(members) else []
 
 
 def _costs(
@@ -255,3 +327,22 @@ def _train(accuracy: Accuracy, job: tuple[int, Proposal]) -> tuple[int, Measurem
         raise
     except Exception as error:
         return index, None, f"{type(error).__name__}: {error}"
+
+
+def _notes_on_model(problem: Problem, trials: Sequence[Trial]) -> list[str]:
+    knowledge = knowledge_of(problem.space, trials)
+    notes = []
+    if len(knowledge.known) > 2 and surrogate_of(problem.prior, knowledge).pairs:
+        notes.append("layers interact: pairs of decisions explain the measured errors better than their sum alone")
+    agreement = agreement_of(trials)
+    if any(t.proposal.origin is Origin.EXPLORE for t in trials):
+        notes.append(
+            f"the model ranked the designs that it proposed badly (rank correlation {agreement.rank_correlation:.2f}, "
+            f"{agreement.attainable:.2f} attainable under the noise): the search went on with nsga2"
+        )
+    elif agreement.designs and agreement.attainable < WEAK:
+        notes.append(
+            f"the noise of one training hides how the proposed designs rank (attainable rank correlation "
+            f"{agreement.attainable:.2f}): more seeds or longer trainings are needed to tell them apart"
+        )
+    return notes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -36,11 +36,18 @@ class CostTables:
 
     def of(self, space: Space, choice: Choice) -> float:
         """The cost of a choice by the tables."""
-        total = self.constant
+        return float(self.of_all(space, [choice])[0])
+
+    def of_all(self, space: Space, choices: Sequence[Choice]) -> Floats:
+        """The cost of many choices by the tables."""
+        rows = np.asarray(choices, dtype=np.int64).reshape(-1, len(space.sizes))
+        total = np.full(len(rows), self.constant)
         for i, (layer, table) in enumerate(zip(space.layers, self.layers, strict=True)):
-            level_in = 0 if layer.in_group is None else choice[space.group_index[layer.in_group]]
-            level_out = 0 if layer.out_group is None else choice[space.group_index[layer.out_group]]
-            total += float(table[level_in, level_out, choice[len(space.groups) + i]])
+            ins, outs = (
+                np.zeros(len(rows), np.int64) if name is None else rows[:, space.group_index[name]]
+                for name in (layer.in_group, layer.out_group)
+            )
+            total += table[ins, outs, rows[:, len(space.groups) + i]]
         return total
 
 
@@ -152,3 +159,10 @@ def loosened(space: Space) -> tuple[Space, tuple[str, ...]]:
         )
         cut.append(layers[last].name)
         layers[last] = replace(layers[last], in_group=None)
+
+
+def sliced(space: Space, loose: Space, tables: CostTables) -> CostTables:
+    """Tables for a space of which some input couplings are cut: those layers have the densest input."""
+    pairs = zip(space.layers, loose.layers, tables.layers, strict=True)
+    layers = tuple(t if a.in_group == b.in_group else t[:1] for a, b, t in pairs)
+    return replace(tables, layers=layers)

@@ -15,7 +15,7 @@ class Origin(StrEnum):
     """Why a trial was made."""
 
     BASELINE = "baseline"  # a uniform policy that every run measures
-    PROFILE = "profile"  # one decision moved away from the densest design
+    UNIFORM = "uniform"  # the same relative choice everywhere
     FRONT = "front"  # on the front that the fitted model predicts
     EXPLORE = "explore"  # proposed by the sampler of nsga2, tpe or random
     PROMOTE = "promote"  # trained on from its own checkpoint
