@@ -45,8 +45,8 @@ def prune(
     inplace : change `model` itself, else a deep copy
     fold_constants : a cut channel of which only the filter goes to zero may go on firing a constant, such as relu(beta)
         of its batch norm. Add what that constant contributes to the bias of the layers that read it (or take it from
-        the running mean of the batch norm behind them). Exact where a layer sees the constant everywhere, which at the
-        border of a zero-padded convolution it does not
+        the running mean of the batch norm behind them). A bias is the same everywhere, so this is exact but for the
+        zero-padded border of a convolution and the strides of a transposed one
 
     Further state per channel: a module may state, in an attribute `prune_axes`, how attributes of its own follow its
     channels, one of "out", "in" or None per dimension: `{"weight_scale": ("out",), "formats": ("out",)}`. Tensors,
