@@ -23,6 +23,6 @@ class Hybrid:
     def ideas(self, knowledge: Knowledge, rng: np.random.Generator) -> list[Idea]:
         """The next designs."""
         handed_over = any(t.proposal.origin is Origin.EXPLORE for t in knowledge.trials)
-        if handed_over or agreement_of(knowledge.trials).weak:
+        if handed_over or agreement_of(knowledge.trials, knowledge.full).weak:
             return self.genetic.ideas(knowledge, rng)
         return dp_ideas(self.problem, knowledge, rng)
