@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
 from codesign.search.front import Measured
 from codesign.search.trial import Trial
@@ -62,7 +61,14 @@ def agreement_of(trials: Sequence[Trial], measured: Sequence[Measured]) -> Agree
 
 def spearman(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> float:
     """Spearman's rank correlation; 0 if one side is constant."""
-    x, y = rankdata(a), rankdata(b)
+    x, y = _ranks(a), _ranks(b)
     x, y = x - x.mean(), y - y.mean()
     scale = math.sqrt(float(x @ x) * float(y @ y))
     return float(x @ y) / scale if scale else 0.0
+
+
+def _ranks(values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Position in rising order; equal values share the mean of theirs."""
+    _, which, count = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(count)
+    return ((last - count + last - 1) / 2)[which]

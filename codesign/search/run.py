@@ -17,12 +17,11 @@ from codesign.design import DesignPoint, uniform
 from codesign.errors import CodesignError, ConfigError, CostError, did_you_mean
 from codesign.search.agreement import WEAK, Agreement, agreement_of
 from codesign.search.dp import Problem, surrogate_of
-from codesign.search.evolve import OptunaSampler
 from codesign.search.front import Measured, ParetoFront
 from codesign.search.hybrid import Hybrid
 from codesign.search.limits import Metric, best_of, check_reachable
 from codesign.search.log import TrialLog
-from codesign.search.methods import Knowledge
+from codesign.search.methods import Knowledge, Propose
 from codesign.search.model import prior_of
 from codesign.search.space import Space
 from codesign.search.stages import Budget, Stages, knowledge_of
@@ -159,10 +158,9 @@ def search(
         )
     problem, notes = _problem(space, latency, layer_latency, metrics, accuracy_floor, latency_limit_s, proxy, seed)
     check_reachable(problem)
-    sampler = OptunaSampler(space, Method.NSGA2 if method is Method.DP else method)
     stages = Stages(
         space=space,
-        propose=Hybrid(problem=problem, genetic=sampler).ideas if method is Method.DP else sampler.ideas,
+        propose=_method(method, problem),
         budget=budget,
         seed=seed,
         baselines=standard_baselines() if baselines is None else baselines,
@@ -227,6 +225,14 @@ def search(
     )
 
 
+def _method(method: Method, problem: Problem) -> Propose:
+    if method is Method.DP:
+        return Hybrid(problem).ideas
+    from codesign.search.evolve import OptunaSampler  # loads Optuna, which `dp` seldom needs
+
+    return OptunaSampler(problem.space, method).ideas
+
+
 class _Stopwatch:
     """CPU seconds of this process, without those spent while waiting for results of trainings."""
 
@@ -274,7 +280,7 @@ def _problem(
     tables = {"latency": tabulate(space, latency, layer_latency, seed=seed)}
     tables |= {n: tabulate(space, m.cost, m.layer_cost, seed=seed) for n, m in metrics.items() if m.limit is not None}
     notes = [
-        f"{name} is not a sum over layers: the tables that guide the search are off by up to {t.worst_error:.1%}; "
+        f"{name} is not a sum over layers: the tables that guide the search are off by up to {100 * t.worst_error:.2g} %; "
         "that of every trial is exact"
         for name, t in tables.items()
         if t.worst_error
