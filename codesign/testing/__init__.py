@@ -3,15 +3,20 @@
 Needs hypothesis (`pip install codesign[test]`).
 """
 
+from codesign.testing.filters import borders, images
 from codesign.testing.formats import ChannelTensor, channel_tensors, float32_near_ties, float32s, float_formats
 from codesign.testing.prune import cuts, prunable_networks
+from codesign.testing.search import spaces
 
 __all__ = [
     "ChannelTensor",
+    "borders",
     "channel_tensors",
     "cuts",
     "float32_near_ties",
     "float32s",
     "float_formats",
+    "images",
     "prunable_networks",
+    "spaces",
 ]
