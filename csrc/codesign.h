@@ -29,6 +29,53 @@ typedef enum {
 /* The ABI version that this library was compiled with. */
 int32_t cs_abi_version(void);
 
+/* ---- Filters of images: filters/ ----------------------------------------------------------------------------------
+ *
+ * A call filters `planes` planes of height x width pixels, each at its own place: pixel (y, x) of plane n is
+ * src[src_plane[n] + y * src_row + x * src_column], and likewise in dst. All strides count pixels and may be negative.
+ * dst must not overlap src. `scratch` needs the bytes that the function of the same name with _scratch_bytes tells;
+ * with less, CS_ERR_CAPACITY is returned. Sizes below 1, radii below 0, an unknown border, or an instruction set that
+ * this processor lacks: CS_ERR_RANGE.
+ */
+typedef enum {
+    CS_BORDER_REFLECT101 = 0, /* dcb|abcd|cba */
+    CS_BORDER_REFLECT = 1,    /* cba|abcd|dcb */
+    CS_BORDER_REPLICATE = 2,  /* aaa|abcd|ddd */
+    CS_BORDER_CONSTANT = 3,   /* 000|abcd|000, not renormalised */
+} cs_border;
+
+typedef enum {
+    CS_ISA_PORTABLE = 0,
+    CS_ISA_AVX2 = 1,   /* and FMA */
+    CS_ISA_AVX512 = 2, /* F, BW, DQ, VL */
+    CS_ISA_VBMI = 3,   /* AVX512, VBMI and VNNI */
+} cs_isa;
+
+/* The last cs_isa that this processor has. */
+int32_t cs_best_isa(void);
+
+typedef struct {
+    int64_t planes, height, width;
+    const int64_t *src_plane, *dst_plane; /* [planes] */
+    int64_t src_row, src_column, dst_row, dst_column;
+    int32_t border; /* cs_border */
+    int32_t isa;    /* cs_isa to use, at most cs_best_isa() */
+} cs_images;
+
+/* One symmetric kernel per plane: weights[first[n] + i] is the weight at distance i = 0 .. radius[n] in both axes. */
+typedef struct {
+    const float *weights;
+    const int64_t *first, *radius; /* [planes] */
+} cs_taps;
+
+/* dst = src filtered by the taps along both axes, in float32; uint8 is rounded to nearest, halves up.
+ * The weights of a kernel must not be negative and must not sum to more than 1. */
+int64_t cs_fir_scratch_bytes(int64_t height, int64_t width, int64_t largest_radius);
+cs_status cs_fir_u8(const cs_images *images, const uint8_t *src, const cs_taps *taps, void *scratch,
+                    int64_t scratch_bytes, uint8_t *dst);
+cs_status cs_fir_f32(const cs_images *images, const float *src, const cs_taps *taps, void *scratch,
+                     int64_t scratch_bytes, float *dst);
+
 /* cdef: end */
 
 #endif

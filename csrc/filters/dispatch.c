@@ -1,0 +1,46 @@
+/* The public filters: check the arguments, hand them to the kernels of the asked instruction set. */
+#include "common.h"
+#include "dispatch.h"
+
+int32_t cs_best_isa(void) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl"))
+        return __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni") ? CS_ISA_VBMI
+                                                                                          : CS_ISA_AVX512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return CS_ISA_AVX2;
+#endif
+    return CS_ISA_PORTABLE;
+}
+
+static bool valid(const cs_images *images) {
+    return images->planes >= 0 && images->height > 0 && images->width > 0 && images->border >= CS_BORDER_REFLECT101 &&
+           images->border <= CS_BORDER_CONSTANT && images->isa >= CS_ISA_PORTABLE && images->isa <= cs_best_isa();
+}
+
+#if defined(__x86_64__)
+#define CALL(images, name, ...)                                           \
+    ((images)->isa >= CS_ISA_AVX512   ? cs_##name##_avx512(images, __VA_ARGS__) \
+     : (images)->isa == CS_ISA_AVX2 ? cs_##name##_avx2(images, __VA_ARGS__)   \
+                                    : cs_##name##_portable(images, __VA_ARGS__))
+#else
+#define CALL(images, name, ...) cs_##name##_portable(images, __VA_ARGS__)
+#endif
+
+/* Above the sum of what any kernel cuts, for the largest tile. */
+int64_t cs_fir_scratch_bytes(int64_t height, int64_t width, int64_t radius) {
+    const int64_t slots = smaller(2 * radius + 4, height), tile = smaller(round_up(width, 64), 4096);
+    const int64_t ring = larger((20 * 1024), slots * 64 * 4) + 4 * tile;
+    return ring + 12 * (tile + 2 * radius + 128) + 8 * (height + 2 * radius + 4) + 8 * (2 * radius + 4) +
+           8 * (tile + 2 * radius + 8) + 4096;
+}
+
+cs_status cs_fir_u8(const cs_images *images, const uint8_t *src, const cs_taps *taps, void *scratch,
+                    int64_t scratch_bytes, uint8_t *dst) {
+    return valid(images) ? CALL(images, fir_u8, src, taps, scratch, scratch_bytes, dst) : CS_ERR_RANGE;
+}
+
+cs_status cs_fir_f32(const cs_images *images, const float *src, const cs_taps *taps, void *scratch,
+                     int64_t scratch_bytes, float *dst) {
+    return valid(images) ? CALL(images, fir_f32, src, taps, scratch, scratch_bytes, dst) : CS_ERR_RANGE;
+}

@@ -1,0 +1,17 @@
+/* The kernels of each instruction set, by name; dispatch.c chooses. */
+#ifndef CODESIGN_FILTERS_DISPATCH_H
+#define CODESIGN_FILTERS_DISPATCH_H
+
+#include "../codesign.h"
+
+#define DECLARE_KERNELS(isa)                                                                                          \
+    cs_status cs_fir_u8_##isa(const cs_images *, const uint8_t *, const cs_taps *, void *, int64_t, uint8_t *);       \
+    cs_status cs_fir_f32_##isa(const cs_images *, const float *, const cs_taps *, void *, int64_t, float *);
+
+DECLARE_KERNELS(portable)
+#if defined(__x86_64__)
+DECLARE_KERNELS(avx2)
+DECLARE_KERNELS(avx512)
+#endif
+
+#endif

@@ -1,0 +1,28 @@
+/* Every kernel, for the instruction set ISA and MOST_LANES. */
+#include "dispatch.h"
+
+#define KERNEL__(name, isa) cs_##name##_##isa
+#define KERNEL_(name, isa) KERNEL__(name, isa)
+#define KERNEL(name) KERNEL_(name, ISA)
+
+/* The ring of float rows shares a 32 KiB first-level cache with a row of phases. */
+#define RING_BYTES (20 * 1024)
+
+#define LANES 4
+#include "lanes.h"
+#include "fir_lanes.h"
+#undef LANES
+#if MOST_LANES >= 8
+#define LANES 8
+#include "lanes.h"
+#include "fir_lanes.h"
+#undef LANES
+#endif
+#if MOST_LANES >= 16
+#define LANES 16
+#include "lanes.h"
+#include "fir_lanes.h"
+#undef LANES
+#endif
+
+#include "fir.h"
