@@ -9,7 +9,8 @@ typedef struct {
     float *ring, *phases;
     const float **rows, **taps; /* [t]: ring row of image row t - radius; phase row of column t - radius */
     int64_t *map;
-    PIXEL *line, *spill;
+    PIXEL *line, *stage, *packed;
+    bool stream;
     int64_t slots, row_stride, phase_stride, pad, tile;
 } P(fir_plan);
 
@@ -18,7 +19,7 @@ static bool P(plan)(P(fir_plan) *plan, arena from, int64_t height, int64_t width
     plan->slots = smaller(2 * radius + 4, height);
     plan->pad = round_up(radius, 4);
     plan->tile = fir_tile(width, plan->slots);
-    plan->row_stride = plan->tile;
+    plan->row_stride = plan->tile + ROW_SKEW;
     plan->phase_stride = round_up((plan->tile + 2 * plan->pad) / 4 + LINE_SLACK, 16);
     plan->ring = arena_take(&from, (plan->slots + 1) * plan->row_stride * 4);
     plan->phases = arena_take(&from, 4 * plan->phase_stride * 4);
@@ -26,8 +27,9 @@ static bool P(plan)(P(fir_plan) *plan, arena from, int64_t height, int64_t width
     plan->taps = arena_take(&from, (2 * radius + 4) * (int64_t)sizeof(float *));
     plan->map = arena_take(&from, (plan->tile + 2 * plan->pad) * 8);
     plan->line = arena_take(&from, 4 * plan->phase_stride * (int64_t)sizeof(PIXEL));
-    plan->spill = arena_take(&from, 4 * MOST_BLOCK * (int64_t)sizeof(PIXEL));
-    return plan->spill != NULL;
+    plan->stage = arena_take(&from, 4 * plan->tile * (int64_t)sizeof(PIXEL));
+    plan->packed = arena_take(&from, 4 * plan->tile * (int64_t)sizeof(PIXEL));
+    return plan->packed != NULL;
 }
 
 /* One source row, from column x0 - pad on, to four rows of phases. */
@@ -41,6 +43,22 @@ static void P(read_phases)(const P(fir_plan) *plan, const PIXEL *row, int64_t st
         const int64_t block = block_of(length - at);
         BY_BLOCK(block, P(spread), line + at, plan->phases + at / 4, plan->phase_stride);
         at += block;
+    }
+}
+
+/* Up to four staged rows to the result; rows that follow each other in memory are streamed as one run. */
+static void P(write_rows)(const P(fir_plan) *plan, const cs_images *images, PIXEL *dst, int64_t rows, int64_t count) {
+    if (plan->stream && images->dst_row == count) {
+        for (int64_t j = 0; j < rows; ++j)
+            memcpy(plan->packed + j * count, plan->stage + j * plan->tile, (size_t)count * sizeof(PIXEL));
+        stream_bytes((unsigned char *)dst, (const unsigned char *)plan->packed, rows * count * (int64_t)sizeof(PIXEL));
+        return;
+    }
+    for (int64_t j = 0; j < rows; ++j) {
+        const PIXEL *line = plan->stage + j * plan->tile;
+        PIXEL *to = dst + j * images->dst_row;
+        if (plan->stream) stream_bytes((unsigned char *)to, (const unsigned char *)line, count * (int64_t)sizeof(PIXEL));
+        else P(write_line)(line, count, to, images->dst_column);
     }
 }
 
@@ -68,32 +86,37 @@ static void P(fir_tile_of)(const P(fir_plan) *plan, const cs_images *images, con
                 x += block;
             }
         }
+        const bool direct = !plan->stream && y + 4 <= height && images->dst_column == 1;
         for (int64_t x = 0; x < count;) {
-            const int64_t block = block_of(count - x), used = smaller(block, count - x);
-            const bool direct = used == block && y + 4 <= height && images->dst_column == 1;
+            const int64_t block = block_of(count - x);
+            const bool whole = direct && x + block <= count;
             PIXEL *to[4];
             for (int64_t j = 0; j < 4; ++j)
-                to[j] = direct ? dst + (y + j) * images->dst_row + x0 + x : plan->spill + j * MOST_BLOCK;
+                to[j] = whole ? dst + (y + j) * images->dst_row + x0 + x : plan->stage + j * plan->tile + x;
             BY_BLOCK(block, P(down), plan->rows + y + radius, x, weights, radius, to);
-            for (int64_t j = 0; !direct && j < smaller(4, height - y); ++j)
-                P(write_line)(to[j], used, dst + (y + j) * images->dst_row + (x0 + x) * images->dst_column,
-                              images->dst_column);
+            for (int64_t j = 0; direct && !whole && j < 4; ++j)
+                memcpy(dst + (y + j) * images->dst_row + x0 + x, to[j], (size_t)(count - x) * sizeof(PIXEL));
             x += block;
         }
+        if (!direct) P(write_rows)(plan, images, dst + y * images->dst_row + x0 * images->dst_column, smaller(4, height - y), count);
     }
 }
 
 cs_status KERNEL(P(fir))(const cs_images *images, const PIXEL *src, const cs_taps *taps, void *scratch,
                       int64_t scratch_bytes, PIXEL *dst) {
+    const bool stream = images->dst_column == 1 && images->planes * images->height * images->width *
+                                                       (int64_t)sizeof(PIXEL) >= STREAM_BYTES;
     for (int64_t n = 0; n < images->planes; ++n) {
         const int64_t radius = taps->radius[n];
         P(fir_plan) plan;
         if (!P(plan)(&plan, arena_of(scratch, scratch_bytes), images->height, images->width, radius))
             return CS_ERR_CAPACITY;
+        plan.stream = stream;
         memset(plan.ring + plan.slots * plan.row_stride, 0, (size_t)plan.row_stride * 4);
         for (int64_t x0 = 0; x0 < images->width; x0 += plan.tile)
             P(fir_tile_of)(&plan, images, src + images->src_plane[n], dst + images->dst_plane[n], x0,
                            smaller(plan.tile, images->width - x0), taps->weights + taps->first[n], radius);
     }
+    if (stream) stream_end();
     return CS_OK;
 }
