@@ -76,6 +76,27 @@ cs_status cs_fir_u8(const cs_images *images, const uint8_t *src, const cs_taps *
 cs_status cs_fir_f32(const cs_images *images, const float *src, const cs_taps *taps, void *scratch,
                      int64_t scratch_bytes, float *dst);
 
+typedef enum {
+    CS_DISTANCE_L1 = 0, /* |dR| + |dG| + |dB| */
+    CS_DISTANCE_L2 = 1, /* the root of the sum of squares */
+} cs_distance;
+
+typedef struct {
+    int64_t channels;                  /* 1, or 3 that share one weight; planes are those of channel 0 */
+    int64_t src_channel, dst_channel;  /* pixels from one channel to the next */
+    int64_t radius;                    /* of the circular window dy^2 + dx^2 <= radius^2; at most 2^14 */
+    float sigma_space, sigma_range;    /* in pixels; in units of the pixel values */
+    int32_t distance;                  /* cs_distance of two colours */
+} cs_bilateral;
+
+/* dst = sum of weight * src over the window / sum of weight,
+ * weight = exp(-(dy^2 + dx^2) / (2 sigma_space^2) - distance^2 / (2 sigma_range^2)), in float32. */
+int64_t cs_bilateral_scratch_bytes(int64_t height, int64_t width, int64_t radius, int64_t channels);
+cs_status cs_bilateral_u8(const cs_images *images, const uint8_t *src, const cs_bilateral *how, void *scratch,
+                          int64_t scratch_bytes, uint8_t *dst);
+cs_status cs_bilateral_f32(const cs_images *images, const float *src, const cs_bilateral *how, void *scratch,
+                           int64_t scratch_bytes, float *dst);
+
 /* cdef: end */
 
 #endif

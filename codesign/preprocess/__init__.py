@@ -1,5 +1,5 @@
 """Fast filters for training images."""
 
-from codesign.preprocess.filters import box_blur, gaussian_blur
+from codesign.preprocess.filters import bilateral_filter, box_blur, gaussian_blur
 
-__all__ = ["box_blur", "gaussian_blur"]
+__all__ = ["bilateral_filter", "box_blur", "gaussian_blur"]

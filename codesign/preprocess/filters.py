@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from codesign.native import lib
+from codesign.errors import ConfigError, did_you_mean
+from codesign.native import ffi, lib
 from codesign.preprocess.images import look_at, run
 from codesign.preprocess.kernels import (
     Taps,
     checked_kernel_size,
+    checked_positive,
     checked_radius,
     gaussian_taps,
     sample_sigmas,
 )
+
+_DISTANCES = {"l1": lib.CS_DISTANCE_L1, "l2": lib.CS_DISTANCE_L2}
 
 
 def gaussian_blur(
@@ -37,6 +42,35 @@ def box_blur(x: Any, radius: int, *, border: str = "reflect101", out: Any = None
     radius = checked_radius("box_blur", radius)
     half = np.full(radius + 1, 1 / (2 * radius + 1), np.float32)
     return _fir(images, Taps.per_sample([half], images))
+
+
+def bilateral_filter(
+    x: Any,
+    sigma_space: float,
+    sigma_range: float,
+    *,
+    radius: int | None = None,
+    distance: str = "l1",
+    border: str = "reflect101",
+    out: Any = None,
+    isa: str | None = None,
+) -> Any:
+    where = "bilateral_filter"
+    images = look_at(where, x, out, border, isa)
+    if distance not in _DISTANCES:
+        raise ConfigError(f"{where}: unknown distance {distance!r}{did_you_mean(str(distance), _DISTANCES)}")
+    how = ffi.new("cs_bilateral *")
+    how.sigma_space = checked_positive(where, "sigma_space", sigma_space)
+    how.sigma_range = checked_positive(where, "sigma_range", sigma_range)
+    how.radius = math.ceil(3 * how.sigma_space) if radius is None else checked_radius(where, radius)
+    how.distance = _DISTANCES[distance]
+    joint = images.channels == 3
+    how.channels = 3 if joint else 1
+    if joint:
+        how.src_channel = images.source.strides[-3] // images.source.itemsize
+        how.dst_channel = images.result.strides[-3] // images.result.itemsize
+    scratch_bytes = lib.cs_bilateral_scratch_bytes(images.height, images.width, how.radius, how.channels)
+    return run("bilateral", images, scratch_bytes, how, joint_channels=joint)
 
 
 def _fir(images: Any, taps: Taps) -> Any:

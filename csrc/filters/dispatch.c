@@ -44,3 +44,27 @@ cs_status cs_fir_f32(const cs_images *images, const float *src, const cs_taps *t
                      int64_t scratch_bytes, float *dst) {
     return valid(images) ? CALL(images, fir_f32, src, taps, scratch, scratch_bytes, dst) : CS_ERR_RANGE;
 }
+
+/* radius 2^14 keeps the window's taps countable and is above any use */
+static bool valid_bilateral(const cs_images *images, const cs_bilateral *how) {
+    return valid(images) && (how->channels == 1 || how->channels == 3) && how->radius >= 0 && how->radius <= 1 << 14 &&
+           how->sigma_space > 0 && how->sigma_range > 0 && how->distance >= CS_DISTANCE_L1 &&
+           how->distance <= CS_DISTANCE_L2;
+}
+
+int64_t cs_bilateral_scratch_bytes(int64_t height, int64_t width, int64_t radius, int64_t channels) {
+    const int64_t line = width + 2 * radius + 128, side = 2 * radius + 1;
+    return (smaller(side, height) + 2) * line * channels * 4 + line * 12 + side * 8 + side * side * 12 + 4096;
+}
+
+cs_status cs_bilateral_u8(const cs_images *images, const uint8_t *src, const cs_bilateral *how, void *scratch,
+                          int64_t scratch_bytes, uint8_t *dst) {
+    if (!valid_bilateral(images, how)) return CS_ERR_RANGE;
+    return CALL(images, bilateral_u8, src, how, scratch, scratch_bytes, dst);
+}
+
+cs_status cs_bilateral_f32(const cs_images *images, const float *src, const cs_bilateral *how, void *scratch,
+                           int64_t scratch_bytes, float *dst) {
+    if (!valid_bilateral(images, how)) return CS_ERR_RANGE;
+    return CALL(images, bilateral_f32, src, how, scratch, scratch_bytes, dst);
+}

@@ -30,3 +30,4 @@
 #endif
 
 #include "fir.h"
+#include "bilateral.h"
