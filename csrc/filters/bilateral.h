@@ -8,6 +8,7 @@
 #define ROOT_HALF_LOG2_E 0.849321800f
 
 #define LANES MOST_LANES
+#define CHAINS 4
 #undef V
 #define V(name) AT_LANES(name, MOST_LANES)
 
@@ -24,18 +25,21 @@ static inline V(vf) at_least(V(vf) value, V(vf) least) {
 #endif
 }
 
-/* 2^t for t <= 0, relative error 2e-7 down to 2^-126, below which it stays there.
- * The polynomial is the minimax fit of degree 5 of 2^f for |f| <= 1/2, found by reweighted least squares (docs/decisions/0033). */
-static inline V(vf) exp2_of(V(vf) t) {
+/* t = 2^t for t <= 0, relative error 2e-7 down to 2^-126, below which it stays there; CHAINS vectors side by side.
+ * The polynomial is the best fit of degree 5 to 2^f for |f| <= 1/2, by reweighted least squares (docs/decisions/0033). */
+static inline __attribute__((always_inline)) void exp2_of(V(vf) t[CHAINS]) {
     const float magic = 0x1.8p23f; /* adding it leaves round(t) in the low bits */
-    t = at_least(t, V(all)(-126.0f));
-    const V(vf) whole = t + magic, f = t - (whole - magic);
-    V(vf) power = f * 0.001327647129073739f + 0.009675541892647743f;
-    power = power * f + 0.05550713092088699f;
-    power = power * f + 0.24022120237350464f;
-    power = power * f + 0.6931469440460205f;
-    power = power * f + 1.0000001192092896f;
-    return (V(vf))((V(vi))power + ((V(vi))whole << 23));
+    V(vf) whole[CHAINS], power[CHAINS];
+#define EACH _Pragma("GCC unroll 8") for (int i = 0; i < CHAINS; ++i)
+    EACH t[i] = at_least(t[i], V(all)(-126.0f));
+    EACH whole[i] = t[i] + magic;
+    EACH t[i] -= whole[i] - magic;
+    EACH power[i] = t[i] * 0.001327647129073739f + 0.009675541892647743f;
+    EACH power[i] = power[i] * t[i] + 0.05550713092088699f;
+    EACH power[i] = power[i] * t[i] + 0.24022120237350464f;
+    EACH power[i] = power[i] * t[i] + 0.6931469440460205f;
+    EACH power[i] = power[i] * t[i] + 1.0000001192092896f;
+    EACH t[i] = (V(vf))((V(vi))power[i] + ((V(vi))whole[i] << 23));
 }
 
 typedef struct {
@@ -56,9 +60,9 @@ static int64_t window_taps(int64_t radius) {
 
 static bool plan_bilateral(bilateral_plan *plan, arena from, const cs_images *images, const cs_bilateral *how) {
     const int64_t radius = how->radius;
-    plan->taps = window_taps(radius);
+    plan->taps = round_up(window_taps(radius), 2);
     plan->slots = smaller(2 * radius + 1, images->height);
-    plan->line_stride = round_up(images->width + 2 * radius + 2 * LANES, 16) + 16;
+    plan->line_stride = round_up(images->width + 2 * radius + 4 * LANES, 16) + 16;
     plan->row_stride = plan->line_stride * how->channels;
     plan->ring = arena_take(&from, (plan->slots + 1) * plan->row_stride * 4);
     plan->out = arena_take(&from, plan->row_stride * 4);
@@ -73,38 +77,47 @@ static bool plan_bilateral(bilateral_plan *plan, arena from, const cs_images *im
     for (int64_t dy = -radius; dy <= radius; ++dy)
         for (int64_t dx = -radius; dx <= radius; ++dx)
             if (dy * dy + dx * dx <= radius * radius) plan->power[k++] = (float)(dy * dy + dx * dx) * per_square;
+    for (; k < plan->taps; ++k) plan->power[k] = -126.0f; /* a tap too many, at the centre, weighs nothing */
     memset(plan->ring, 0, (size_t)((plan->slots + 1) * plan->row_stride) * 4);
     fill_border_map(images->border, -radius, images->width + 2 * radius, images->width, plan->map);
     return true;
 }
 
-/* LANES pixels of one row, all channels. `channels` and `distance` are constants where this is inlined. */
+/* 2*LANES pixels of one row, all channels, two taps at a time: four independent chains, for one alone would leave the
+ * processor waiting. `channels` and `distance` are constants where this is inlined. */
 static inline __attribute__((always_inline)) void bilateral_pixels(const bilateral_plan *plan, const float *here,
                                                                    int64_t x, int64_t channels, int32_t distance,
                                                                    float unscale) {
-    V(vf) centre[3], sum[3] = {{0}, {0}, {0}}, weights = {0};
-    for (int64_t c = 0; c < channels; ++c) centre[c] = V(load)(here + c * plan->line_stride + x);
-    for (int64_t k = 0; k < plan->taps; ++k) {
-        const float *at = plan->near[k] + x;
-        V(vf) pixel[3], t = V(all)(plan->power[k]), total = {0};
+    V(vf) centre[3][2], sum[3][2] = {{{0}}}, weights[2] = {{0}};
+    for (int64_t c = 0; c < channels; ++c)
+        for (int v = 0; v < 2; ++v) centre[c][v] = V(load)(here + c * plan->line_stride + x + v * LANES);
+    for (int64_t k = 0; k < plan->taps; k += 2) {
+        const float *at[2] = {plan->near[k] + x, plan->near[k + 1] + x};
+        V(vf) pixel[3][CHAINS], t[CHAINS], total[CHAINS];
+        EACH t[i] = V(all)(plan->power[k + i / 2]);
+#pragma GCC unroll 3
         for (int64_t c = 0; c < channels; ++c) {
-            pixel[c] = V(load)(at + c * plan->line_stride);
-            const V(vf) apart = pixel[c] - centre[c];
-            if (distance == CS_DISTANCE_L2 || channels == 1) t -= apart * apart;
-            else total += (V(vf))((V(vi))apart & 0x7fffffff);
+            EACH pixel[c][i] = V(load)(at[i / 2] + c * plan->line_stride + i % 2 * LANES);
+            EACH {
+                const V(vf) apart = pixel[c][i] - centre[c][i % 2];
+                if (distance == CS_DISTANCE_L2 || channels == 1) t[i] -= apart * apart;
+                else if (c == 0) total[i] = (V(vf))((V(vi))apart & 0x7fffffff);
+                else total[i] += (V(vf))((V(vi))apart & 0x7fffffff);
+            }
         }
-        if (distance == CS_DISTANCE_L1 && channels > 1) t -= total * total;
-        const V(vf) weight = exp2_of(t);
-        weights += weight;
-        for (int64_t c = 0; c < channels; ++c) sum[c] += weight * pixel[c];
+        if (distance == CS_DISTANCE_L1 && channels > 1) EACH t[i] -= total[i] * total[i];
+        exp2_of(t);
+        EACH weights[i % 2] += t[i];
+        for (int64_t c = 0; c < channels; ++c) EACH sum[c][i % 2] += t[i] * pixel[c][i];
     }
     for (int64_t c = 0; c < channels; ++c)
-        V(store)(plan->out + c * plan->line_stride + x, sum[c] / weights * unscale);
+        for (int v = 0; v < 2; ++v)
+            V(store)(plan->out + c * plan->line_stride + x + v * LANES, sum[c][v] / weights[v] * unscale);
 }
 
 static void bilateral_row(const bilateral_plan *plan, const float *here, int64_t width, const cs_bilateral *how,
                           float unscale) {
-    for (int64_t x = 0; x < width; x += LANES) {
+    for (int64_t x = 0; x < width; x += 2 * LANES) {
         if (how->channels == 1) bilateral_pixels(plan, here, x, 1, CS_DISTANCE_L2, unscale);
         else if (how->distance == CS_DISTANCE_L1) bilateral_pixels(plan, here, x, 3, CS_DISTANCE_L1, unscale);
         else bilateral_pixels(plan, here, x, 3, CS_DISTANCE_L2, unscale);

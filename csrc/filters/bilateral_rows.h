@@ -30,6 +30,7 @@ cs_status KERNEL(P(bilateral))(const cs_images *images, const PIXEL *src, const 
             for (int64_t dy = -radius; dy <= radius; ++dy)
                 for (int64_t dx = -radius; dx <= radius; ++dx)
                     if (dy * dy + dx * dx <= radius * radius) plan.near[k++] = plan.rows[dy + radius] + radius + dx;
+            for (; k < plan.taps; ++k) plan.near[k] = plan.rows[radius] + radius;
             bilateral_row(&plan, plan.rows[radius] + radius, width, how, how->sigma_range / ROOT_HALF_LOG2_E);
             for (int64_t c = 0; c < how->channels; ++c) {
                 PIXEL *to = dst + images->dst_plane[n] + c * how->dst_channel + y * images->dst_row;

@@ -53,8 +53,8 @@ static bool valid_bilateral(const cs_images *images, const cs_bilateral *how) {
 }
 
 int64_t cs_bilateral_scratch_bytes(int64_t height, int64_t width, int64_t radius, int64_t channels) {
-    const int64_t line = width + 2 * radius + 128, side = 2 * radius + 1;
-    return (smaller(side, height) + 2) * line * channels * 4 + line * 12 + side * 8 + side * side * 12 + 4096;
+    const int64_t line = width + 2 * radius + 160, side = 2 * radius + 1;
+    return (smaller(side, height) + 2) * line * channels * 4 + line * 12 + side * 8 + (side * side + 1) * 12 + 4096;
 }
 
 cs_status cs_bilateral_u8(const cs_images *images, const uint8_t *src, const cs_bilateral *how, void *scratch,
