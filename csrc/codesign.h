@@ -97,6 +97,26 @@ cs_status cs_bilateral_u8(const cs_images *images, const uint8_t *src, const cs_
 cs_status cs_bilateral_f32(const cs_images *images, const float *src, const cs_bilateral *how, void *scratch,
                            int64_t scratch_bytes, float *dst);
 
+/* The weights of a bilateral filter as tables. Taps come in quads of equal distance that mirror each other; quads in
+ * classes of equal distance; classes from the farthest to the nearest. The centre is in no class: it weighs `own`.
+ * A weight is split into `planes` bytes, the lowest first. */
+typedef struct {
+    int64_t planes;          /* 3, or 1 */
+    int64_t upper;           /* only this many planes, from the lowest, have weights for differences of 128 or more */
+    int64_t classes, quads;
+    float own;               /* weight of the centre, in the unit of the nearest class */
+    const int64_t *first;    /* [classes + 1]: first quad of each class */
+    const int64_t *shift;    /* [classes]: sums so far are divided by 2^shift before this class; with 1 plane only */
+    const int32_t *dy, *dx;  /* [4 * quads] */
+    const uint8_t *weights;  /* [classes][planes][256], by absolute difference; above 255 (three channels) as at 255 */
+} cs_bilateral_tables;
+
+/* As cs_bilateral_u8 with the l1 distance and the weights of the tables. Needs CS_ISA_VBMI, else CS_ERR_RANGE.
+ * Three channels need one plane. At most 2^16 taps, so that no sum wraps. */
+int64_t cs_bilateral_table_scratch_bytes(int64_t height, int64_t width, int64_t radius, int64_t channels, int64_t quads);
+cs_status cs_bilateral_table_u8(const cs_images *images, const uint8_t *src, const cs_bilateral *how,
+                                const cs_bilateral_tables *tables, void *scratch, int64_t scratch_bytes, uint8_t *dst);
+
 /* cdef: end */
 
 #endif

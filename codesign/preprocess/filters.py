@@ -9,7 +9,7 @@ import numpy as np
 
 from codesign.errors import ConfigError, did_you_mean
 from codesign.native import ffi, lib
-from codesign.preprocess.images import look_at, run
+from codesign.preprocess.images import Images, look_at, run
 from codesign.preprocess.kernels import (
     Taps,
     checked_kernel_size,
@@ -18,6 +18,7 @@ from codesign.preprocess.kernels import (
     gaussian_taps,
     sample_sigmas,
 )
+from codesign.preprocess.tables import LARGEST_RADIUS, bilateral_tables
 
 _DISTANCES = {"l1": lib.CS_DISTANCE_L1, "l2": lib.CS_DISTANCE_L2}
 
@@ -51,6 +52,7 @@ def bilateral_filter(
     *,
     radius: int | None = None,
     distance: str = "l1",
+    exact: bool = True,
     border: str = "reflect101",
     out: Any = None,
     isa: str | None = None,
@@ -69,8 +71,27 @@ def bilateral_filter(
     if joint:
         how.src_channel = images.source.strides[-3] // images.source.itemsize
         how.dst_channel = images.result.strides[-3] // images.result.itemsize
+    if planes := _table_planes(images, how, exact):
+        how.distance = lib.CS_DISTANCE_L1  # of one channel, both are the same
+        tables = bilateral_tables(how.sigma_space, how.sigma_range, how.radius, planes)
+        described = tables.describe()
+        scratch_bytes = lib.cs_bilateral_table_scratch_bytes(
+            images.height, images.width, how.radius, how.channels, described.quads
+        )
+        return run("bilateral_table", images, scratch_bytes, how, described, joint_channels=joint)
     scratch_bytes = lib.cs_bilateral_scratch_bytes(images.height, images.width, how.radius, how.channels)
     return run("bilateral", images, scratch_bytes, how, joint_channels=joint)
+
+
+def _table_planes(images: Images, how: Any, exact: bool) -> int:
+    """Bytes per weight of the table that does this job, 0 when none does."""
+    if images.suffix != "u8" or images.chosen_isa != lib.CS_ISA_VBMI or not 1 <= how.radius <= LARGEST_RADIUS:
+        return 0
+    if how.channels == 1:
+        return 3 if exact else 1
+    # A colour's difference saturates at 255: there an eighth-bit weight must have gone to nothing.
+    fades = 255 * math.exp(-(255**2) / (2 * how.sigma_range**2)) < 0.5
+    return 1 if not exact and how.distance == lib.CS_DISTANCE_L1 and fades else 0
 
 
 def _fir(images: Any, taps: Taps) -> Any:

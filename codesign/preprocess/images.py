@@ -85,6 +85,11 @@ class Images:
         """Pointer to one pixel, in C."""
         return "uint8_t *" if self.source.dtype == np.uint8 else "float *"
 
+    @property
+    def chosen_isa(self) -> int:
+        """The cs_isa to use."""
+        return int(lib.cs_best_isa() if self.isa is None else _ISAS[self.isa])
+
     def describe(self, *, joint_channels: bool = False) -> tuple[Any, list[Any]]:
         """A `cs_images *` and what must outlive it. With `joint_channels`, a plane is the first channel of a sample."""
         leading = slice(None, -3) if joint_channels else slice(None, -2)
@@ -96,7 +101,7 @@ class Images:
         images.src_row, images.src_column = (stride // size for stride in self.source.strides[-2:])
         images.dst_row, images.dst_column = (stride // size for stride in self.result.strides[-2:])
         images.border = _BORDERS[self.border]
-        images.isa = lib.cs_best_isa() if self.isa is None else _ISAS[self.isa]
+        images.isa = self.chosen_isa
         return images, [src_plane, dst_plane]
 
 

@@ -68,3 +68,23 @@ cs_status cs_bilateral_f32(const cs_images *images, const float *src, const cs_b
     if (!valid_bilateral(images, how)) return CS_ERR_RANGE;
     return CALL(images, bilateral_f32, src, how, scratch, scratch_bytes, dst);
 }
+
+int64_t cs_bilateral_table_scratch_bytes(int64_t height, int64_t width, int64_t radius, int64_t channels,
+                                         int64_t quads) {
+    const int64_t line = width + 2 * radius + 256, side = 2 * radius + 1;
+    return (smaller(side, height) + 2) * line * channels + line * 8 + side * 8 + quads * 32 + 4096;
+}
+
+cs_status cs_bilateral_table_u8(const cs_images *images, const uint8_t *src, const cs_bilateral *how,
+                                const cs_bilateral_tables *tables, void *scratch, int64_t scratch_bytes,
+                                uint8_t *dst) {
+    if (!valid_bilateral(images, how) || how->distance != CS_DISTANCE_L1 || images->isa != CS_ISA_VBMI ||
+        (tables->planes != 1 && (tables->planes != 3 || how->channels != 1)))
+        return CS_ERR_RANGE;
+#if defined(__x86_64__)
+    return cs_bilateral_table_u8_vbmi(images, src, how, tables, scratch, scratch_bytes, dst);
+#else
+    (void)src, (void)scratch, (void)scratch_bytes, (void)dst;
+    return CS_ERR_RANGE;
+#endif
+}
