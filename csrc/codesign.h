@@ -102,7 +102,7 @@ cs_status cs_bilateral_f32(const cs_images *images, const float *src, const cs_b
  * A weight is split into `planes` bytes, the lowest first. */
 typedef struct {
     int64_t planes;          /* 3, or 1 */
-    int64_t upper;           /* only this many planes, from the lowest, have weights for differences of 128 or more */
+    int64_t upper;           /* only this many planes, from the lowest, have weights for differences of 127 or more */
     int64_t classes, quads;
     float own;               /* weight of the centre, in the unit of the nearest class */
     const int64_t *first;    /* [classes + 1]: first quad of each class */

@@ -67,7 +67,7 @@ def bilateral_tables(sigma_space: float, sigma_range: float, radius: int, planes
         scale * (spatial * 2.0**free)[:, None] * np.exp(-np.square(difference) / (2 * sigma_range**2))
     ).astype(np.int64)
     split = (weights[:, None, :] >> (8 * np.arange(planes))[None, :, None] & 255).astype(np.uint8)
-    upper = [plane + 1 for plane in range(planes) if split[:, plane, 128:].any()]
+    upper = [plane + 1 for plane in range(planes) if split[:, plane, 127:].any()]
     taps = np.array([tap for group in quads.values() for quad in group for tap in quad], np.int32).reshape(-1, 2)
     return BilateralTables(
         planes=planes,
