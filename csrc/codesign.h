@@ -97,18 +97,19 @@ cs_status cs_bilateral_u8(const cs_images *images, const uint8_t *src, const cs_
 cs_status cs_bilateral_f32(const cs_images *images, const float *src, const cs_bilateral *how, void *scratch,
                            int64_t scratch_bytes, float *dst);
 
-/* The weights of a bilateral filter as tables. Taps come in quads of equal distance that mirror each other; quads in
- * classes of equal distance; classes from the farthest to the nearest. The centre is in no class: it weighs `own`.
+/* The weights of a bilateral filter as tables. Taps come in quads of equal distance that mirror each other, from the
+ * farthest to the nearest; quads of equal distance share a table. The centre is in no quad: it weighs `own`.
  * A weight is split into `planes` bytes, the lowest first. */
 typedef struct {
     int64_t planes;          /* 3, or 1 */
     int64_t upper;           /* only this many planes, from the lowest, have weights for differences of 127 or more */
-    int64_t classes, quads;
-    float own;               /* weight of the centre, in the unit of the nearest class */
-    const int64_t *first;    /* [classes + 1]: first quad of each class */
-    const int64_t *shift;    /* [classes]: sums so far are divided by 2^shift before this class; with 1 plane only */
+    int64_t quads;
+    float own;               /* weight of the centre, in the unit of the last quad */
+    const int64_t *table;    /* [quads] */
+    const int64_t *shift;    /* [quads]: sums so far are divided by 2^shift before this quad; with 1 plane only */
     const int32_t *dy, *dx;  /* [4 * quads] */
-    const uint8_t *weights;  /* [classes][planes][256], by absolute difference; above 255 (three channels) as at 255 */
+    const uint8_t *weights;  /* [tables][planes][256] by absolute difference, above 255 (three channels) as at 255;
+                                starts at a multiple of 64 bytes */
 } cs_bilateral_tables;
 
 /* As cs_bilateral_u8 with the l1 distance and the weights of the tables. Needs CS_ISA_VBMI, else CS_ERR_RANGE.

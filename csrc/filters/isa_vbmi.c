@@ -32,9 +32,9 @@ INLINE void interleave(__m512i a, __m512i b, __m512i c, __m512i d, int half, __m
     lanes[1] = _mm512_unpackhi_epi16(ab, cd);
 }
 
-/* Sums of a half block: [vector][plane]. */
+/* Sums of a block or half of one: [vector][plane]. */
 typedef struct {
-    __m512i weight[2][3], pixel[3][2][3];
+    __m512i weight[4][3], pixel[3][4][3];
 } table_sums;
 
 /* sum += dot products of four bytes. In assembler, since GCC 12 copies every sum to and fro around the intrinsic. */
@@ -44,59 +44,58 @@ INLINE void add_dots(__m512i *sum, __m512i weights, __m512i pixels) {
 
 #define UNROLL _Pragma("GCC unroll 4")
 
-/* All taps of the half block at column x. `channels`, `planes`, `upper` and `half` are constants where this is inlined:
- * only the lowest `upper` planes have weights for differences of 127 and more. */
-INLINE table_sums sum_half(const table_plan *plan, const cs_bilateral_tables *tables, int64_t x, int channels,
-                           int planes, int upper, int half) {
+/* All taps of the block at column x: of its half `half` with `vectors` 2, of both with 4. `channels`, `planes`, `upper`,
+ * `vectors` and `half` are constants where this is inlined: only the lowest `upper` planes have weights for differences
+ * of 127 and more. */
+INLINE table_sums sum_taps(const table_plan *plan, const cs_bilateral_tables *tables, int64_t x, int channels,
+                           int planes, int upper, int vectors, int half) {
     const __m512i ones = _mm512_set1_epi8(1), most = _mm512_set1_epi8(127);
+    const int64_t *near = plan->near;
     table_sums sums;
-    __m512i centre[3][2];
+    __m512i centre[3][4];
     UNROLL for (int c = 0; c < channels; ++c) {
-        const __m512i p = _mm512_loadu_si512(plan->ring + plan->near[4 * tables->quads] + c * plan->line_stride + x);
-        interleave(p, p, p, p, half, centre[c]);
+        const __m512i p = _mm512_loadu_si512(plan->ring + near[4 * tables->quads] + c * plan->line_stride + x);
+        UNROLL for (int v = 0; v < vectors; v += 2) interleave(p, p, p, p, half + v / 2, centre[c] + v);
     }
-    UNROLL for (int v = 0; v < 2; ++v) UNROLL for (int p = 0; p < planes; ++p) {
+    UNROLL for (int v = 0; v < vectors; ++v) UNROLL for (int p = 0; p < planes; ++p) {
         sums.weight[v][p] = _mm512_setzero_si512();
         UNROLL for (int c = 0; c < channels; ++c) sums.pixel[c][v][p] = _mm512_setzero_si512();
     }
-    for (int64_t g = 0; g < tables->classes; ++g) {
-        __m512i table[3][4];
-        UNROLL for (int p = 0; p < planes; ++p) UNROLL for (int i = 0; i < 4; ++i)
-            if (i < 2 || p < upper) table[p][i] = _mm512_loadu_si512(tables->weights + ((g * planes + p) * 4 + i) * 64);
-        if (planes == 1 && tables->shift[g]) { /* the nearer taps have a coarser unit */
-            const __m128i by = _mm_cvtsi64_si128(tables->shift[g]);
-            UNROLL for (int v = 0; v < 2; ++v) {
+    for (int64_t k = 0; k < tables->quads; ++k, near += 4) {
+        const uint8_t *from = tables->weights + tables->table[k] * planes * 256;
+        if (planes == 1 && tables->shift[k]) { /* the nearer taps have a coarser unit */
+            const __m128i by = _mm_cvtsi64_si128(tables->shift[k]);
+            UNROLL for (int v = 0; v < vectors; ++v) {
                 sums.weight[v][0] = _mm512_sra_epi32(sums.weight[v][0], by);
                 UNROLL for (int c = 0; c < channels; ++c)
                     sums.pixel[c][v][0] = _mm512_sra_epi32(sums.pixel[c][v][0], by);
             }
         }
-        for (int64_t k = tables->first[g]; k < tables->first[g + 1]; ++k) {
-            const int64_t *near = plan->near + 4 * k;
-            __m512i pixel[3][2], apart[2];
-            UNROLL for (int c = 0; c < channels; ++c) {
-                const uint8_t *at = plan->ring + c * plan->line_stride + x;
+        __m512i pixel[3][4], apart[4];
+        UNROLL for (int c = 0; c < channels; ++c) {
+            const uint8_t *at = plan->ring + c * plan->line_stride + x;
+            UNROLL for (int v = 0; v < vectors; v += 2)
                 interleave(_mm512_loadu_si512(at + near[0]), _mm512_loadu_si512(at + near[1]),
-                           _mm512_loadu_si512(at + near[2]), _mm512_loadu_si512(at + near[3]), half, pixel[c]);
-                UNROLL for (int v = 0; v < 2; ++v) {
-                    const __m512i difference = _mm512_sub_epi8(_mm512_max_epi8(pixel[c][v], centre[c][v]),
-                                                               _mm512_min_epi8(pixel[c][v], centre[c][v]));
-                    apart[v] = c ? _mm512_adds_epu8(apart[v], difference) : difference;
-                }
+                           _mm512_loadu_si512(at + near[2]), _mm512_loadu_si512(at + near[3]), half + v / 2,
+                           pixel[c] + v);
+            UNROLL for (int v = 0; v < vectors; ++v) {
+                const __m512i difference = _mm512_sub_epi8(_mm512_max_epi8(pixel[c][v], centre[c][v]),
+                                                           _mm512_min_epi8(pixel[c][v], centre[c][v]));
+                apart[v] = c ? _mm512_adds_epu8(apart[v], difference) : difference;
             }
-            UNROLL for (int v = 0; v < 2; ++v) {
-                const __mmask64 far = upper ? _mm512_movepi8_mask(apart[v]) : 0;
-                const __m512i clipped = upper < planes ? _mm512_min_epu8(apart[v], most) : apart[v];
-                UNROLL for (int p = planes - 1; p >= 0; --p) {
-                    __m512i weight;
-                    if (p < upper)
-                        weight = _mm512_mask_blend_epi8(
-                            far, _mm512_permutex2var_epi8(table[p][0], apart[v], table[p][1]),
-                            _mm512_permutex2var_epi8(table[p][2], apart[v], table[p][3]));
-                    else weight = _mm512_permutex2var_epi8(table[p][0], clipped, table[p][1]);
-                    add_dots(&sums.weight[v][p], weight, ones);
-                    UNROLL for (int c = 0; c < channels; ++c) add_dots(&sums.pixel[c][v][p], weight, pixel[c][v]);
-                }
+        }
+        UNROLL for (int p = planes - 1; p >= 0; --p) {
+            const __m512i low = _mm512_load_si512(from + p * 256), high = _mm512_load_si512(from + p * 256 + 64);
+            UNROLL for (int v = 0; v < vectors; ++v) {
+                __m512i weight;
+                if (p < upper)
+                    weight = _mm512_mask_blend_epi8(
+                        _mm512_movepi8_mask(apart[v]), _mm512_permutex2var_epi8(low, apart[v], high),
+                        _mm512_permutex2var_epi8(_mm512_load_si512(from + p * 256 + 128), apart[v],
+                                                 _mm512_load_si512(from + p * 256 + 192)));
+                else weight = _mm512_permutex2var_epi8(low, _mm512_min_epu8(apart[v], most), high);
+                add_dots(&sums.weight[v][p], weight, ones);
+                UNROLL for (int c = 0; c < channels; ++c) add_dots(&sums.pixel[c][v][p], weight, pixel[c][v]);
             }
         }
     }
@@ -114,21 +113,24 @@ INLINE __m512 whole_sum(const __m512i sum[3], int planes) {
 INLINE void filter_block(const table_plan *plan, const cs_bilateral_tables *tables, int64_t x, int channels, int planes,
                          int upper) {
     const __m512 own = _mm512_set1_ps(tables->own);
+    const int vectors = channels * planes == 1 ? 4 : 2; /* as many sums as the registers hold */
     __m512i words[3][2];
-    UNROLL for (int half = 0; half < 2; ++half) {
-        const table_sums sums = sum_half(plan, tables, x, channels, planes, upper, half);
+    UNROLL for (int half = 0; half < 4 / vectors; ++half) {
+        const table_sums sums = sum_taps(plan, tables, x, channels, planes, upper, vectors, half);
         UNROLL for (int c = 0; c < channels; ++c) {
-            __m512i result[2], centre[2];
             const __m512i p = _mm512_loadu_si512(plan->ring + plan->near[4 * tables->quads] + c * plan->line_stride + x);
-            interleave(p, p, p, p, half, centre);
-            UNROLL for (int v = 0; v < 2; ++v) {
-                const __m512 here = _mm512_cvtepi32_ps(_mm512_srai_epi32(centre[v], 24));
-                const __m512 sum = _mm512_fmadd_ps(own, here, whole_sum(sums.pixel[c][v], planes));
-                const __m512 weight = _mm512_add_ps(own, whole_sum(sums.weight[v], planes));
-                const __m512 value = _mm512_add_ps(_mm512_div_ps(sum, weight), _mm512_set1_ps(128.5f));
-                result[v] = _mm512_cvttps_epi32(value);
+            UNROLL for (int v = 0; v < vectors; v += 2) {
+                __m512i result[2], centre[2];
+                interleave(p, p, p, p, half + v / 2, centre);
+                UNROLL for (int i = 0; i < 2; ++i) {
+                    const __m512 here = _mm512_cvtepi32_ps(_mm512_srai_epi32(centre[i], 24));
+                    const __m512 sum = _mm512_fmadd_ps(own, here, whole_sum(sums.pixel[c][v + i], planes));
+                    const __m512 weight = _mm512_add_ps(own, whole_sum(sums.weight[v + i], planes));
+                    const __m512 value = _mm512_add_ps(_mm512_div_ps(sum, weight), _mm512_set1_ps(128.5f));
+                    result[i] = _mm512_cvttps_epi32(value);
+                }
+                words[c][half + v / 2] = _mm512_packus_epi32(result[0], result[1]);
             }
-            words[c][half] = _mm512_packus_epi32(result[0], result[1]);
         }
     }
     UNROLL for (int c = 0; c < channels; ++c)
