@@ -62,7 +62,9 @@ def bilateral_tables(sigma_space: float, sigma_range: float, radius: int, planes
     difference = np.arange(256.0)
     scale = 256.0**planes - 1
     spatial = np.exp(-np.array(list(quads)) / (2 * sigma_space**2))
-    free = np.floor(-np.log2(np.maximum(spatial, 2.0**-20))).astype(np.int64) if planes == 1 else np.zeros(len(quads), int)
+    free = (
+        np.floor(-np.log2(np.maximum(spatial, 2.0**-20))).astype(np.int64) if planes == 1 else np.zeros(len(quads), int)
+    )
     weights = np.rint(
         scale * (spatial * 2.0**free)[:, None] * np.exp(-np.square(difference) / (2 * sigma_range**2))
     ).astype(np.int64)
