@@ -120,7 +120,7 @@ def bilateral_filter(
 def guided_filter(
     x: Any, radius: int, eps: float, *, border: str = "reflect101", out: Any = None, isa: str | None = None
 ) -> Any:
-    """Guided filter with each channel as its own guide: edge-preserving smoothing at a cost that does not depend on edges.
+    """Guided filter with each channel as its own guide: smooths, and keeps edges.
 
     In each box: mean m, variance v, a = v / (v + eps), b = (1 - a) m; the result is box(a) x + box(b).
 

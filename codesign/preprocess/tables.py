@@ -12,7 +12,7 @@ import numpy as np
 from codesign.native import ffi
 from codesign.preprocess.images import pointer
 
-# Sums of one byte plane times 128 stay within int32 up to 2**31 / (255 * 128) = 65793 taps; a circle of radius 140 has fewer.
+# Sums of one byte plane stay within int32 up to 2**31 / (255 * 128) = 65793 taps; a circle of radius 140 has fewer.
 LARGEST_RADIUS = 140
 
 
