@@ -76,6 +76,24 @@ cs_status cs_fir_u8(const cs_images *images, const uint8_t *src, const cs_taps *
 cs_status cs_fir_f32(const cs_images *images, const float *src, const cs_taps *taps, void *scratch,
                      int64_t scratch_bytes, float *dst);
 
+/* A kernel that is mean_weight + sum over k of weight[k] cosine_k(u) on |u| <= radius: first `whole` cosines of the angles
+ * 2 pi k / (2 radius + 1), k = 1, 2, ..., then `half` cosines of 2 pi (k - 1/2) / (2 radius + 1). */
+typedef struct {
+    int64_t radius;
+    int32_t whole, half; /* 3 and 0, or 3 and 4 */
+    float mean_weight;
+    const float *weight, *twice_cosine; /* [whole + half]: times cosine_k(radius); 2 cosine_k(1) */
+    const float *cosine;                /* [whole + half][radius + 2]: cosine_k(0 .. radius + 1) / cosine_k(radius) */
+} cs_waves;
+
+/* dst = src filtered by the kernel along both axes, by sliding sums in float32: the cost does not grow with the radius.
+ * Needs height and width of at least 16 and columns next to each other, else CS_ERR_RANGE. */
+int64_t cs_slide_scratch_bytes(int64_t width, int64_t radius);
+cs_status cs_slide_u8(const cs_images *images, const uint8_t *src, const cs_waves *waves, void *scratch,
+                      int64_t scratch_bytes, uint8_t *dst);
+cs_status cs_slide_f32(const cs_images *images, const float *src, const cs_waves *waves, void *scratch,
+                       int64_t scratch_bytes, float *dst);
+
 typedef enum {
     CS_DISTANCE_L1 = 0, /* |dR| + |dG| + |dB| */
     CS_DISTANCE_L2 = 1, /* the root of the sum of squares */

@@ -45,6 +45,26 @@ cs_status cs_fir_f32(const cs_images *images, const float *src, const cs_taps *t
     return valid(images) ? CALL(images, fir_f32, src, taps, scratch, scratch_bytes, dst) : CS_ERR_RANGE;
 }
 
+static bool valid_slide(const cs_images *images, const cs_waves *waves) {
+    return valid(images) && images->height >= 16 && images->width >= 16 && images->src_column == 1 &&
+           images->dst_column == 1 && waves->radius >= 1;
+}
+
+int64_t cs_slide_scratch_bytes(int64_t width, int64_t radius) {
+    const int64_t columns = smaller(512, width);
+    return (columns + 2 * radius + 34) * 288 * 4 + (560 + 2 * radius) * 8 + width * 4 + 8192;
+}
+
+cs_status cs_slide_u8(const cs_images *images, const uint8_t *src, const cs_waves *waves, void *scratch,
+                      int64_t scratch_bytes, uint8_t *dst) {
+    return valid_slide(images, waves) ? CALL(images, slide_u8, src, waves, scratch, scratch_bytes, dst) : CS_ERR_RANGE;
+}
+
+cs_status cs_slide_f32(const cs_images *images, const float *src, const cs_waves *waves, void *scratch,
+                       int64_t scratch_bytes, float *dst) {
+    return valid_slide(images, waves) ? CALL(images, slide_f32, src, waves, scratch, scratch_bytes, dst) : CS_ERR_RANGE;
+}
+
 /* radius 2^14 keeps the window's taps countable and is above any use */
 static bool valid_bilateral(const cs_images *images, const cs_bilateral *how) {
     return valid(images) && (how->channels == 1 || how->channels == 3) && how->radius >= 0 && how->radius <= 1 << 14 &&

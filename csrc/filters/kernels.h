@@ -31,3 +31,4 @@
 
 #include "fir.h"
 #include "bilateral.h"
+#include "slide.h"

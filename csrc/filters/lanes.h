@@ -76,6 +76,10 @@ static inline void V(join_f32)(const V(vf) phase[4], float *to) {
     V(store)(to + 3 * LANES, SHUFFLE2(even_high, odd_high, HIGH));
 }
 
+/* The first or the last halves of two vectors, alternating. */
+static inline V(vf) V(interleave_low)(V(vf) a, V(vf) b) { return SHUFFLE2(a, b, LOW); }
+static inline V(vf) V(interleave_high)(V(vf) a, V(vf) b) { return SHUFFLE2(a, b, HIGH); }
+
 /* Round to nearest, halves up; what rounds outside of 0..255 is for the caller to exclude. */
 static inline V(vu) V(round_u8)(V(vf) value) { return (V(vu))__builtin_convertvector(value + 0.5f, V(vi)); }
 
