@@ -76,6 +76,13 @@ cs_status cs_fir_u8(const cs_images *images, const uint8_t *src, const cs_taps *
 cs_status cs_fir_f32(const cs_images *images, const float *src, const cs_taps *taps, void *scratch,
                      int64_t scratch_bytes, float *dst);
 
+/* dst = mean of the (2 radius + 1)^2 pixels around each one, rounded to nearest; sums are exact integers.
+ * Radius 1 .. CS_LARGEST_BOX, so that no sum of a window wraps: (2 * 1450 + 1)^2 * 255 < 2^31. */
+#define CS_LARGEST_BOX 1450
+int64_t cs_box_scratch_bytes(int64_t width, int64_t radius);
+cs_status cs_box_u8(const cs_images *images, const uint8_t *src, int64_t radius, void *scratch, int64_t scratch_bytes,
+                    uint8_t *dst);
+
 /* A kernel that is mean_weight + sum over k of weight[k] cosine_k(u) on |u| <= radius: first `whole` cosines of the angles
  * 2 pi k / (2 radius + 1), k = 1, 2, ..., then `half` cosines of 2 pi (k - 1/2) / (2 radius + 1). */
 typedef struct {

@@ -45,6 +45,14 @@ cs_status cs_fir_f32(const cs_images *images, const float *src, const cs_taps *t
     return valid(images) ? CALL(images, fir_f32, src, taps, scratch, scratch_bytes, dst) : CS_ERR_RANGE;
 }
 
+int64_t cs_box_scratch_bytes(int64_t width, int64_t radius) { return 22 * width + 36 * radius + 2048; }
+
+cs_status cs_box_u8(const cs_images *images, const uint8_t *src, int64_t radius, void *scratch, int64_t scratch_bytes,
+                    uint8_t *dst) {
+    if (!valid(images) || radius < 1 || radius > CS_LARGEST_BOX) return CS_ERR_RANGE;
+    return CALL(images, box_u8, src, radius, scratch, scratch_bytes, dst);
+}
+
 static bool valid_slide(const cs_images *images, const cs_waves *waves) {
     return valid(images) && images->height >= 16 && images->width >= 16 && images->src_column == 1 &&
            images->dst_column == 1 && waves->radius >= 1;

@@ -32,3 +32,4 @@
 #include "fir.h"
 #include "bilateral.h"
 #include "slide.h"
+#include "box.h"
