@@ -83,14 +83,14 @@ int64_t cs_box_scratch_bytes(int64_t width, int64_t radius);
 cs_status cs_box_u8(const cs_images *images, const uint8_t *src, int64_t radius, void *scratch, int64_t scratch_bytes,
                     uint8_t *dst);
 
-/* A kernel that is mean_weight + sum over k of weight[k] cosine_k(u) on |u| <= radius: first `whole` cosines of the angles
- * 2 pi k / (2 radius + 1), k = 1, 2, ..., then `half` cosines of 2 pi (k - 1/2) / (2 radius + 1). */
+/* A kernel that is mean_weight + sum over k = 1 .. CS_WAVES of weight[k-1] cos(k w u) on |u| <= radius,
+ * w = 2 pi / (2 radius + 1). */
+#define CS_WAVES 3
 typedef struct {
     int64_t radius;
-    int32_t whole, half; /* 3 and 0, or 3 and 4 */
     float mean_weight;
-    const float *weight, *twice_cosine; /* [whole + half]: times cosine_k(radius); 2 cosine_k(1) */
-    const float *cosine;                /* [whole + half][radius + 2]: cosine_k(0 .. radius + 1) / cosine_k(radius) */
+    float weight[3], twice_cosine[3]; /* weight[k-1] cos(k w radius); 2 cos(k w) */
+    const float *cosine;              /* [CS_WAVES][radius + 2]: cos(k w u) / cos(k w radius), u = 0 .. radius + 1 */
 } cs_waves;
 
 /* dst = src filtered by the kernel along both axes, by sliding sums in float32: the cost does not grow with the radius.

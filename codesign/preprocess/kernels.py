@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from codesign.errors import ConfigError
-from codesign.native import ffi
+from codesign.native import ffi, lib
 from codesign.preprocess.images import Images, pointer
 
 # A kernel's tail below this share of its sum is not worth its taps: 255 * 2**-28 is a millionth of a level.
@@ -85,6 +85,38 @@ class Taps:
         taps.weights = pointer(self.weights, "float *")
         taps.first, taps.radius = pointer(self.first, "int64_t *"), pointer(self.radius, "int64_t *")
         return taps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waves:
+    """A Gaussian as a constant and CS_WAVES cosines on |u| <= radius, as `cs_waves` has it."""
+
+    radius: int
+    coefficients: np.ndarray  # float64 [1 + waves]: of the constant and of each cosine
+    cosine: np.ndarray  # float32 [waves, radius + 2]
+
+    def describe(self) -> Any:
+        """A `cs_waves *`; this object must outlive it."""
+        angle = 2 * np.pi * np.arange(1, lib.CS_WAVES + 1) / (2 * self.radius + 1)
+        waves = ffi.new("cs_waves *")
+        waves.radius, waves.mean_weight = self.radius, self.coefficients[0]
+        waves.weight = (self.coefficients[1:] * np.cos(angle * self.radius)).tolist()
+        waves.twice_cosine = (2 * np.cos(angle)).tolist()
+        waves.cosine = pointer(self.cosine, "float *")
+        return waves
+
+
+@lru_cache(maxsize=256)
+def gaussian_waves(sigma: float, radius: int) -> Waves:
+    """The cosines nearest to the Gaussian in the sum of squares over the window, scaled to sum 1 over it."""
+    distance = np.arange(radius + 1)
+    angle = 2 * np.pi * np.arange(lib.CS_WAVES + 1) / (2 * radius + 1)
+    both_sides = np.where(distance == 0, 1, np.sqrt(2))
+    design = np.cos(np.outer(distance, angle)) * both_sides[:, None]
+    coefficients, *_ = np.linalg.lstsq(design, gaussian_half(sigma, radius) * both_sides)
+    coefficients[0] = 1 / (2 * radius + 1)  # the cosines sum to 0, so that a constant image stays constant
+    cosine = np.cos(np.outer(angle[1:], np.arange(radius + 2))) / np.cos(angle[1:] * radius)[:, None]
+    return Waves(radius=radius, coefficients=coefficients, cosine=np.ascontiguousarray(cosine, np.float32))
 
 
 def sample_sigmas(where: str, sigma: Any, images: Images) -> list[float]:

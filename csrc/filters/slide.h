@@ -1,16 +1,15 @@
 /* Sliding sums of cosines: a filter of any radius at one cost, for one instruction set.
  *
  * A kernel that is a short sum of cosines on |u| <= radius costs the same at every radius. With
- *   F(y) = sum over |u| <= radius of cos(w u) x(y + u),   w = pi h / (2 radius + 1), h = 0, 1, 2, ...
- * the angle sum gives F(y+1) = 2 cos(w) F(y) - F(y-1) + cos(w radius) * input(y), where
- *   input(y) = D(y) - D(y-1), D(y) = x(y+radius+1) - x(y-radius)   for even h (whole waves in the window),
- *   input(y) = E(y) + E(y-1), E(y) = x(y+radius+1) + x(y-radius)   for odd h (half a wave more).
- * The factor cos(w radius) is taken out of F and put into the weights. h = 0 is the running sum S += D.
- * Whole waves alone are the DCT-5 of Sugimoto and Kamata, "Efficient constant-time Gaussian filtering with sliding
- * DCT/DST-5 and dual-domain error minimization", ITE MTA 3(1), 2015.
+ *   F(y) = sum over |u| <= radius of cos(w u) x(y + u),   w = 2 pi k / (2 radius + 1), k = 0, 1, 2, ...
+ * whose cosines repeat after 2 radius + 1, the angle sum gives
+ *   F(y+1) = 2 cos(w) F(y) - F(y-1) + cos(w radius) (D(y) - D(y-1)),   D(y) = x(y + radius + 1) - x(y - radius).
+ * The factor cos(w radius) is taken out of F and put into the weights. k = 0 is the running sum S += D.
+ * This is the DCT-5 of Sugimoto and Kamata, "Efficient constant-time Gaussian filtering with sliding DCT/DST-5 and
+ * dual-domain error minimization", ITE Transactions on Media Technology and Applications 3(1), 2015.
  *
  * LANES columns go down side by side; blocks of LANES x LANES results are transposed on their way out, so that the same
- * routine then goes along the rows. Rounding errors add up on the way: a tile of at most SLIDE_TILE rows starts afresh.
+ * routine then goes along the rows. Rounding errors add up on the way: each tile starts afresh.
  */
 #define SLIDE_ROWS 256
 #define SLIDE_COLUMNS 512
@@ -66,10 +65,8 @@ typedef struct {
     int64_t stride; /* of `turned` */
 } slide_plan;
 
-#define WAVES_MOST 8
-
 typedef struct {
-    V(vf) mean, now[WAVES_MOST], before[WAVES_MOST], d_before, e_before;
+    V(vf) mean, now[CS_WAVES], before[CS_WAVES], d_before; /* of row y, but `before` and d_before: y - 1 */
 } slide_state;
 
 #define SOURCE uint8_t

@@ -23,7 +23,7 @@ static inline void P(slide_write)(V(vf) value, int64_t count, PIXEL *to) {
 static inline __attribute__((always_inline)) void P(slide_tile)(const slide_plan *plan, const cs_images *images,
                                                                 const PIXEL *src, PIXEL *dst, int64_t y0,
                                                                 int64_t height, int64_t x0, int64_t width,
-                                                                const cs_waves *waves, int whole, int half) {
+                                                                const cs_waves *waves) {
     const int64_t radius = waves->radius;
     const int64_t left = larger(0, x0 - radius - 1), right = smaller(images->width, x0 + width + radius + 1);
     for (int64_t t = 0; t < round_up(height, LANES) + 2 * radius + 2; ++t) {
@@ -35,9 +35,9 @@ static inline __attribute__((always_inline)) void P(slide_tile)(const slide_plan
     for (int64_t x = left; x < right; x += LANES) {
         const int64_t at = smaller(x, right - LANES); /* the last strip may do some columns again */
         float *to = plan->turned + (at - left) * plan->stride;
-        P(slide_start)(plan->rows, at, waves, whole, half, &state);
+        P(slide_start)(plan->rows, at, waves, &state);
         for (int64_t y = 0; y < height; y += LANES) {
-            P(slide_block)(plan->rows, at, y, waves, whole, half, &state, turned);
+            P(slide_block)(plan->rows, at, y, waves, &state, turned);
 #pragma GCC unroll 16
             for (int i = 0; i < LANES; ++i) V(store)(to + i * plan->stride + y, turned[i]);
         }
@@ -49,9 +49,9 @@ static inline __attribute__((always_inline)) void P(slide_tile)(const slide_plan
     for (int64_t y = 0; y < height; y += LANES) {
         const int64_t at = smaller(y, height - LANES);
         PIXEL *to = dst + (y0 + at) * images->dst_row + x0;
-        slide_start_f32(plan->rows, at, waves, whole, half, &state);
+        slide_start_f32(plan->rows, at, waves, &state);
         for (int64_t x = 0; x < width; x += LANES) {
-            slide_block_f32(plan->rows, at, x, waves, whole, half, &state, turned);
+            slide_block_f32(plan->rows, at, x, waves, &state, turned);
 #pragma GCC unroll 16
             for (int i = 0; i < LANES; ++i)
                 P(slide_write)(turned[i], smaller(LANES, width - x), to + i * images->dst_row + x);
@@ -78,7 +78,7 @@ cs_status KERNEL(P(slide))(const cs_images *images, const PIXEL *src, const cs_w
                 const PIXEL *plane = src + images->src_plane[n];
                 PIXEL *to = dst + images->dst_plane[n];
                 const int64_t tall = smaller(SLIDE_ROWS, height - y0), wide = smaller(SLIDE_COLUMNS, width - x0);
-                P(slide_tile)(&plan, images, plane, to, y0, tall, x0, wide, waves, 3, 0);
+                P(slide_tile)(&plan, images, plane, to, y0, tall, x0, wide, waves);
             }
     return CS_OK;
 }
