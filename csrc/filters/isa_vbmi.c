@@ -115,7 +115,8 @@ INLINE void filter_block(const table_plan *plan, const cs_bilateral_tables *tabl
     const __m512 own = _mm512_set1_ps(tables->own);
     const int vectors = channels * planes == 1 ? 4 : 2; /* as many sums as the registers hold */
     __m512i words[3][2];
-    UNROLL for (int half = 0; half < 4 / vectors; ++half) {
+    UNROLL for (int half = 0; half < 2; ++half) {
+        if (half * vectors == 4) continue;
         const table_sums sums = sum_taps(plan, tables, x, channels, planes, upper, vectors, half);
         UNROLL for (int c = 0; c < channels; ++c) {
             const __m512i p = _mm512_loadu_si512(plan->ring + plan->near[4 * tables->quads] + c * plan->line_stride + x);
