@@ -113,8 +113,7 @@ def bilateral_filter(
     """
     where = "bilateral_filter"
     images = look_at(where, x, out, border, isa)
-    if distance not in _DISTANCES:
-        raise ConfigError(f"{where}: unknown distance {distance!r}{did_you_mean(str(distance), _DISTANCES)}")
+    check_distance(where, distance)
     how = ffi.new("cs_bilateral *")
     how.sigma_space = checked_positive(where, "sigma_space", sigma_space)
     how.sigma_range = checked_positive(where, "sigma_range", sigma_range)
@@ -170,6 +169,12 @@ def guided_filter(
         filtered += box_blur(level, radius, border=border, isa=isa) + offset
         result[...] = np.clip(np.rint(filtered), 0, 255) if result.dtype == np.uint8 else filtered
     return images.answer
+
+
+def check_distance(where: str, distance: str) -> None:
+    """Refuse a distance of colours that is none."""
+    if distance not in _DISTANCES:
+        raise ConfigError(f"{where}: unknown distance {distance!r}{did_you_mean(str(distance), _DISTANCES)}")
 
 
 def _slides(images: Images, sigma: float, radius: int) -> bool:

@@ -141,10 +141,15 @@ def _as_numpy(where: str, name: str, value: Any) -> np.ndarray:
     return value
 
 
-def look_at(where: str, x: Any, out: Any, border: str, isa: str | None) -> Images:
-    """Check `x`, `out`, `border` of the function called `where`; without `out`, make one of the same layout as `x`."""
+def check_border(where: str, border: str) -> None:
+    """Refuse a border that is none."""
     if border not in _BORDERS:
         raise ConfigError(f"{where}: unknown border {border!r}{did_you_mean(str(border), _BORDERS)}")
+
+
+def look_at(where: str, x: Any, out: Any, border: str, isa: str | None) -> Images:
+    """Check `x`, `out`, `border` of the function called `where`; without `out`, make one of the same layout as `x`."""
+    check_border(where, border)
     if isa is not None and isa not in instruction_sets():
         raise ConfigError(f"{where}: isa {isa!r} is not to be had here; known: {', '.join(instruction_sets())}")
     source = _as_numpy(where, "x", x)

@@ -123,7 +123,10 @@ def sample_sigmas(where: str, sigma: Any, images: Images) -> list[float]:
     """One sigma, or one per sample in C order."""
     if isinstance(sigma, (int, float)):
         return [checked_positive(where, "sigma", sigma)]
-    values = np.asarray(sigma, dtype=np.float64)
+    try:
+        values = np.asarray(sigma, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{where}: sigma must be a number or numbers, got {sigma!r}") from None
     if values.ndim and values.shape != images.samples:
         raise ConfigError(
             f"{where}: sigma must be a number or one per sample, shape {list(images.samples)}; got {list(values.shape)}"

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from codesign.errors import ConfigError
-from codesign.preprocess.filters import bilateral_filter, box_blur, gaussian_blur, guided_filter
+from codesign.preprocess.filters import bilateral_filter, box_blur, check_distance, gaussian_blur, guided_filter
+from codesign.preprocess.images import check_border
 from codesign.preprocess.kernels import checked_kernel_size, checked_positive, checked_radius
 
 
-def _checked_probability(where: str, p: float) -> None:
+def _check_common(where: str, p: float, border: str) -> None:
+    check_border(where, border)
     if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p <= 1:
         raise ConfigError(f"{where}: p must be a probability, 0 to 1, got {p!r}")
 
@@ -55,7 +57,7 @@ class GaussianBlur:
         if checked_positive(where, "sigma", low) > checked_positive(where, "sigma", high):
             raise ConfigError(f"{where}: sigma must be (least, largest), got {self.sigma}")
         checked_kernel_size(where, self.kernel_size)
-        _checked_probability(where, self.p)
+        _check_common(where, self.p, self.border)
 
     def _range(self, where: str) -> tuple[float, float]:
         if not isinstance(self.sigma, tuple):
@@ -100,7 +102,7 @@ class BoxBlur:
 
     def __post_init__(self) -> None:
         checked_radius("BoxBlur", self.radius)
-        _checked_probability("BoxBlur", self.p)
+        _check_common("BoxBlur", self.p, self.border)
 
     def __call__(self, x: Any) -> Any:
         """`x`, blurred or as it is."""
@@ -122,11 +124,10 @@ class BilateralFilter:
     def __post_init__(self) -> None:
         checked_positive("BilateralFilter", "sigma_space", self.sigma_space)
         checked_positive("BilateralFilter", "sigma_range", self.sigma_range)
-        if self.distance not in ("l1", "l2"):
-            raise ConfigError(f"BilateralFilter: distance must be 'l1' or 'l2', got {self.distance!r}")
+        check_distance("BilateralFilter", self.distance)
         if self.radius is not None:
             checked_radius("BilateralFilter", self.radius)
-        _checked_probability("BilateralFilter", self.p)
+        _check_common("BilateralFilter", self.p, self.border)
 
     def __call__(self, x: Any) -> Any:
         """`x`, filtered or as it is."""
@@ -155,7 +156,7 @@ class GuidedFilter:
     def __post_init__(self) -> None:
         checked_radius("GuidedFilter", self.radius)
         checked_positive("GuidedFilter", "eps", self.eps)
-        _checked_probability("GuidedFilter", self.p)
+        _check_common("GuidedFilter", self.p, self.border)
 
     def __call__(self, x: Any) -> Any:
         """`x`, filtered or as it is."""
