@@ -74,7 +74,7 @@ def test_a_large_batch_equals_its_images(name):
 def test_a_constant_stays_constant(x, name, border, level):
     flat = np.full_like(x, level if x.dtype == np.uint8 else level / 255)
     if border != "constant":
-        np.testing.assert_allclose(FILTERS[name](flat, border=border), flat, rtol=3e-7)
+        np.testing.assert_allclose(FILTERS[name](flat, border=border), flat, rtol=2e-6)
 
 
 @settings(max_examples=40, deadline=None)
@@ -160,7 +160,7 @@ X = noise(2, 3, 8, 9)
         (lambda: box_blur(X, 1.5), "box_blur: radius must be an integer, got 1.5"),
         (lambda: bilateral_filter(X, -1, 3), "bilateral_filter: sigma_space must be positive and finite, got -1"),
         (lambda: bilateral_filter(X, 1, float("nan")), "sigma_range must be positive and finite, got nan"),
-        (lambda: bilateral_filter(X, 1, 3, distance="l3"), "unknown distance 'l3'; did you mean 'l"),
+        (lambda: bilateral_filter(X, 1, 3, distance="l3"), "unknown distance 'l3'; known: l1, l2"),
         (lambda: bilateral_filter(X, 1, 3, radius=-2), "radius must not be negative, got -2"),
         (lambda: guided_filter(X, 2, 0), "guided_filter: eps must be positive and finite, got 0"),
     ],
