@@ -192,8 +192,8 @@ class FloatFormat:
     @classmethod
     def parse(cls, text: str) -> FloatFormat:
         """The format that `text` names: `e4m3`, `e4m3fn`, `e4m3b11`, `bfloat16`, `e5m2-inf`, ... in either case."""
-        word = text.strip().lower()
-        match = _PATTERN.fullmatch(_ALIASES.get(word, word))
+        name, dash, rest = str(text).strip().lower().partition("-")
+        match = _PATTERN.fullmatch(_ALIASES.get(name, name) + dash + rest)
         if match is None:
             raise FormatError(
                 f"'{text}' is not a float format; write e<exponent bits>m<mantissa bits>, for example e4m3"

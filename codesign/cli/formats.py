@@ -12,24 +12,10 @@ from rich.table import Table
 
 from codesign.formats import FloatFormat
 
-_NAMED = [
-    "e4m3fn",
-    "e5m2",
-    "e4m3",
-    "e3m4",
-    "e4m3fnuz",
-    "e5m2fnuz",
-    "e4m3b11fnuz",
-    "e3m2",
-    "e2m3",
-    "e2m1",
-    "e8m0",
-    "e0m7",
-    "bfloat16",
-    "float16",
-    "tf32",
-    "float32",
-]
+_NAMED = (
+    *("e4m3fn", "e5m2", "e4m3", "e3m4", "e4m3fnuz", "e5m2fnuz", "e4m3b11fnuz", "e3m2", "e2m3", "e2m1", "e8m0", "e0m7"),
+    *("bfloat16", "float16", "tf32", "float32"),
+)
 _LISTED = 32  # positive values that are written out one by one
 _LINE_WIDTH = 79
 
@@ -43,7 +29,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     formats.add_argument("names", metavar="F", nargs="*", help="a format, for example e4m3, e5m2fnuz, e3m2b5, e5m2-inf")
     formats.add_argument("--json", action="store_true", help="machine-readable output")
-    formats.set_defaults(execute=_formats)
+    formats.set_defaults(run=_formats)
 
 
 def _formats(arguments: argparse.Namespace) -> int:
@@ -121,10 +107,8 @@ def _print_table(named: dict[str, FloatFormat]) -> None:
 
 
 def _print_one(name: str, fmt: FloatFormat) -> None:
-    sign = "1 sign" if fmt.signed else "no sign"
-    print(
-        f"{fmt}: {fmt.bits} bits = {sign} + {fmt.exponent_bits} exponent + {fmt.mantissa_bits} mantissa, bias {fmt.bias}"
-    )
+    parts = f"{'1' if fmt.signed else 'no'} sign + {fmt.exponent_bits} exponent + {fmt.mantissa_bits} mantissa"
+    print(f"{fmt}: {fmt.bits} bits = {parts}, bias {fmt.bias}")
     decibels = _dynamic_range_db(fmt)
     facts = {
         "also named": name if name != str(fmt) else "",

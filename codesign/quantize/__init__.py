@@ -12,9 +12,11 @@ number, one for each channel of `axis`, or one for each `block` neighbours along
 gives such a scale, by which the largest magnitude just fits.
 
     encode, decode, pack, unpack                  values, their codes, and codes as dense bits
+    matmul(a, b, accumulate, chunk=n)             a product whose running sums are rounded
     numpy_dtype, torch_dtype                      the dtype with the codes of a format, where there is one
 """
 
+from codesign.quantize.accumulate import matmul
 from codesign.quantize.codes import decode, encode, numpy_dtype, pack, torch_dtype, unpack
 from codesign.quantize.rounding import Rounding, round_to_format
 from codesign.quantize.scales import ScaleRule, absmax_scale
@@ -25,6 +27,7 @@ __all__ = [
     "absmax_scale",
     "decode",
     "encode",
+    "matmul",
     "numpy_dtype",
     "pack",
     "round_to_format",

@@ -60,12 +60,17 @@ def encode(x: Any, fmt: FloatFormat) -> npt.NDArray[Any]:
 
 def decode(codes: npt.NDArray[Any], fmt: FloatFormat) -> npt.NDArray[np.float32]:
     """The float32 values of codes, integers of `fmt.bits` bits; the inverse of `encode`."""
+    codes = _checked(codes, fmt)
+    return _table(fmt)[codes] if fmt.bits <= _TABLE_BITS else _values(codes.astype(np.int64), fmt)
+
+
+def _checked(codes: npt.NDArray[Any], fmt: FloatFormat) -> npt.NDArray[Any]:
     codes = np.asarray(codes)
     if codes.dtype.kind not in "iu":
         raise ModelError(f"codes must be integers, got {codes.dtype}")
     if codes.size and (codes.min() < 0 or codes.max() >> fmt.bits):
         raise FormatError(f"codes of '{fmt}' run from 0 to {(1 << fmt.bits) - 1}, got {codes.min()} to {codes.max()}")
-    return _table(fmt)[codes] if fmt.bits <= _TABLE_BITS else _values(codes.astype(np.int64), fmt)
+    return codes
 
 
 @functools.lru_cache(maxsize=64)
@@ -95,7 +100,7 @@ def pack(codes: npt.NDArray[Any], fmt: FloatFormat) -> npt.NDArray[np.uint8]:
 
     Shape: (ceil(codes.size * fmt.bits / 8),). Bits after the last code are 0.
     """
-    flat = np.ascontiguousarray(codes).reshape(-1)
+    flat = np.ascontiguousarray(_checked(codes, fmt)).reshape(-1)
     places = np.arange(fmt.bits)
     parts = [
         np.packbits((part[:, None] >> places).astype(np.uint8) & 1, bitorder="little")

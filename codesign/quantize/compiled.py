@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+_INLINED = ("elements.py", "words.py")  # sources that kernels of other files take functions and constants from
 
 
 def compiled(signature: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -19,6 +23,8 @@ def compiled(signature: str) -> Callable[[Callable[..., None]], Callable[..., No
         def machine_code() -> Callable[..., None]:
             import numba
 
+            # Numba looks for changes in the kernel's own file only; the name makes it look for these too.
+            kernel.__qualname__ = f"{kernel.__qualname__}.{_inlined_digest()}"
             try:
                 return numba.njit(signature, nogil=True, error_model="numpy", cache=True)(kernel)
             except RuntimeError:  # "cannot cache function": no directory can be written
@@ -31,3 +37,11 @@ def compiled(signature: str) -> Callable[[Callable[..., None]], Callable[..., No
         return call
 
     return decorate
+
+
+@functools.cache
+def _inlined_digest() -> str:
+    digest = hashlib.sha256()
+    for name in _INLINED:
+        digest.update(Path(__file__).with_name(name).read_bytes())
+    return digest.hexdigest()[:8]

@@ -40,6 +40,25 @@ def as_bits(context, value):
     return numba.uint32(numba.float32), lambda ctx, builder, sig, args: builder.bitcast(args[0], ir.IntType(32))
 
 
+@intrinsic
+def fma(context, x, y, z):
+    """x * y + z, rounded once, whatever the processor has for it."""
+    float32 = numba.float32
+    return float32(float32, float32, float32), lambda ctx, builder, sig, args: builder.fma(*args)
+
+
+@intrinsic
+def as_float64(context, bits):
+    """The float64 with these bits."""
+    return numba.float64(numba.int64), lambda ctx, builder, sig, args: builder.bitcast(args[0], ir.DoubleType())
+
+
+@intrinsic
+def as_bits64(context, value):
+    """The bits of a float64."""
+    return numba.int64(numba.float64), lambda ctx, builder, sig, args: builder.bitcast(args[0], ir.IntType(64))
+
+
 @numba.njit
 def random_bits(index, key_low, key_high):
     """32 random bits of an element: a keyed bijection of its index (two multiplications, three shifts).
@@ -112,8 +131,9 @@ def _general_nearest(bits, shift, minimum, magic):
     unit = u32(u32(1) << shift)
     below_half = u32(u32(unit >> u32(1)) - u32(1)) if shift != u32(0) else u32(0)
     last_bit = u32(1) if shift != u32(0) else u32(0)
+    hidden = u32(1) if shift == u32(23) else u32(0)  # with no mantissa bit the last digit is the hidden one
     magnitude = u32(bits & _MAGNITUDE)
-    odd = u32(u32(magnitude >> shift) & last_bit)
+    odd = u32(u32(u32(magnitude >> shift) | hidden) & last_bit)
     normal = u32(u32(u32(magnitude + below_half) + odd) & u32(~u32(unit - u32(1))))
     adder = as_float(magic)
     subnormal = as_bits((as_float(magnitude) + adder) - adder)

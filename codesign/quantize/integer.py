@@ -19,15 +19,18 @@ _FIRST_NORMAL = 0x00800000
 _SMALLEST_POWER = 0x00400000  # 2^-127
 
 
-def round_tensor(x: torch.Tensor, work: Work) -> torch.Tensor:
-    """x : float32, float64, bfloat16 or float16; any shape and device; the result has its dtype"""
+def round_tensor(x: torch.Tensor, work: Work, first_index: int = 0) -> torch.Tensor:
+    """x : float32, float64, bfloat16 or float16; any shape and device; the result has its dtype
+
+    first_index : what the stochastic element index counts from
+    """
     spread = spread_scale(work, tuple(x.shape))
     scale = None if spread is None else torch.from_numpy(spread).to(x.device)
     wide = x if x.dtype == torch.float64 else x.float()
     if scale is not None:
         wide = wide / scale.to(wide.dtype)
     narrow = _to_odd_float32(wide) if wide.dtype == torch.float64 else wide
-    rounded = _round_float32(narrow, work) if work.formats[0].signed else _round_to_powers(narrow, work)
+    rounded = _round_float32(narrow, work, first_index) if work.formats[0].signed else _round_to_powers(narrow, work)
     rounded = rounded.to(wide.dtype)
     return (rounded if scale is None else rounded * scale).to(x.dtype)
 
@@ -50,7 +53,7 @@ def _round_to_powers(x: torch.Tensor, work: Work) -> torch.Tensor:
     return torch.where(negative, _NAN, rounded).view(torch.float32)
 
 
-def _round_float32(x: torch.Tensor, work: Work) -> torch.Tensor:
+def _round_float32(x: torch.Tensor, work: Work, first_index: int = 0) -> torch.Tensor:
     table = torch.from_numpy(word_table(work.formats, work.mode)[0].view(np.int32)).to(x.device)
     shape = [-1 if d == work.axis else 1 for d in range(x.ndim)] if len(work.formats) > 1 else [1] * x.ndim
     shift, minimum, _, limit, overflow, infinite, nan, flush, zero_sign = (word.reshape(shape) for word in table.T)
@@ -58,7 +61,7 @@ def _round_float32(x: torch.Tensor, work: Work) -> torch.Tensor:
     bits = x.contiguous().view(torch.int32)
     magnitude = bits & _MAGNITUDE
     below = (1 << shift) - 1
-    random = _random_bits(x.shape, work.key, x.device) & below if work.mode == STOCHASTIC else None
+    random = _random_bits(x.shape, work.key, first_index, x.device) & below if work.mode == STOCHASTIC else None
     normal = _normal(magnitude, shift, below, work.mode, random)
     subnormal = _subnormal(magnitude, shift, below, minimum, work.mode, random)
     rounded = torch.where(magnitude < minimum, subnormal, normal)
@@ -79,7 +82,8 @@ def _normal(
     if mode == TOWARD_ZERO:
         return magnitude & ~below
     if mode == NEAREST_EVEN:
-        return (magnitude + _to_nearest(magnitude, shift)) & ~below
+        digits = magnitude | (shift == 23).int() << 23  # with no mantissa bit the last digit is the hidden one
+        return (magnitude + _to_nearest(digits, shift)) & ~below
     assert random is not None
     return (magnitude + random) & ~below
 
@@ -117,10 +121,10 @@ def _subnormal(
     return torch.where(steps == 0, 0, rounded)
 
 
-def _random_bits(shape: torch.Size, key: tuple[int, int], device: torch.device) -> torch.Tensor:
+def _random_bits(shape: torch.Size, key: tuple[int, int], first: int, device: torch.device) -> torch.Tensor:
     """`elements.random_bits` of every element, as int32."""
     mask = 0xFFFFFFFF
-    h = (torch.arange(shape.numel(), device=device) & mask) ^ key[0]
+    h = (torch.arange(first, first + shape.numel(), device=device) & mask) ^ key[0]
     h = (h ^ h >> 16) * 0x7FEB352D & mask
     h = (h ^ h >> 15) + key[1] & mask
     h = h * 0x846CA68B & mask

@@ -126,18 +126,23 @@ class _Run:
     ) -> None:
         """`unit` elements stay together; `length` is the loop's own argument, None for all that a part holds."""
         total = self.x.size // unit
-        parts = max(1, min(self.work.threads, total, self.x.size // _SMALLEST_PART))
         low, high = (np.uint32(half) for half in self.work.key)
 
-        def part(k: int) -> None:
-            first, last = total * k // parts, total * (k + 1) // parts
+        def part(first: int, last: int) -> None:
             elements = slice(first * unit, last * unit)
             first_index = np.uint32(first * unit & 0xFFFFFFFF)
             row, row_length = (0, last - first) if length is None else (first, length)
             kernel(self.x[elements], self.y[elements], words, scale, row_length, row, low, high, first_index)
 
-        if parts == 1:
-            part(0)
-            return
-        with ThreadPoolExecutor(parts) as pool:  # of this call alone: nothing to inherit for a forked child
-            list(pool.map(part, range(parts)))
+        in_parts(total, min(self.work.threads, self.x.size // _SMALLEST_PART), part)
+
+
+def in_parts(total: int, threads: int, part: Callable[[int, int], None]) -> None:
+    """`part(first, last)` for consecutive parts of range(total), each in a thread of its own."""
+    count = max(1, min(threads, total))
+    if count == 1:
+        part(0, total)
+        return
+    bounds = [total * k // count for k in range(count + 1)]
+    with ThreadPoolExecutor(count) as pool:  # of this call alone: nothing that a forked child could inherit
+        list(pool.map(part, bounds[:-1], bounds[1:]))

@@ -65,7 +65,8 @@ def decisions(fmt: FloatFormat, rounding: Rounding) -> tuple[Bits, Bits]:
     lower, upper = values, np.append(values[1:], beyond)
     if rounding is Rounding.NEAREST_EVEN:
         boundary = (lower + upper) / 2  # exact: two neighbours of at most 24 bits
-        up_at_tie = np.arange(1, len(values) + 1) % 2 == 0  # the upper code is even
+        lower_code = np.arange(len(values))
+        up_at_tie = lower_code % 2 == 1 if fmt.mantissa_bits else (lower > 0)  # see Rounding.NEAREST_EVEN
     else:
         boundary, up_at_tie = upper, np.ones(len(values), dtype=bool)
     results = np.append(values, _beyond(fmt, fmt.overflow) if rounding is Rounding.NEAREST_EVEN else fmt.max)
@@ -113,7 +114,10 @@ def prove(
     *,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Proof:
-    """Round every float32 by `round_to_format` and compare; formats up to 20 bits. `progress` is told the inputs done."""
+    """Round every float32 by `round_to_format` and compare; formats up to 20 bits.
+
+    progress : is called with the number of inputs done, now and then
+    """
     first, positive = decisions(fmt, rounding)
     negative = np.where((positive == 0) & (fmt.reserved is Reserved.FNUZ), np.uint32(0), positive | _SIGN)
     place = np.arange(_AT_ONCE, dtype=np.uint32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from codesign.errors import FormatError, ModelError
+from codesign.errors import FormatError, ModelError, did_you_mean
 from codesign.formats import FloatFormat
 from codesign.quantize import words
 from codesign.quantize.layout import Floats, Work, round_array, spread_scale
@@ -27,12 +26,24 @@ _FLOATS = ("float32", "float64", "bfloat16", "float16")
 class Rounding(StrEnum):
     """Which of the two neighbouring values a number becomes."""
 
-    NEAREST_EVEN = "nearest-even"  # the nearer one; of two equally near ones that with the even code
+    NEAREST_EVEN = "nearest-even"  # of two equally near ones that with an even last digit; if both are odd (M = 0) the
+    # larger in magnitude, as IEEE 754-2019, 4.3.1 has it
     TOWARD_ZERO = "toward-zero"  # the one nearer to zero
     STOCHASTIC = "stochastic"  # the upper one with probability (x - lower) / (upper - lower)
 
 
-_MODES = {
+Member = TypeVar("Member", bound=StrEnum)
+
+
+def as_member(kind: type[Member], value: str) -> Member:
+    """The member of `kind` that `value` is or names."""
+    try:
+        return kind(value)
+    except ValueError:
+        raise FormatError(f"{kind.__name__} '{value}' is unknown{did_you_mean(str(value), kind)}") from None
+
+
+MODES = {
     Rounding.NEAREST_EVEN: words.NEAREST_EVEN,
     Rounding.TOWARD_ZERO: words.TOWARD_ZERO,
     Rounding.STOCHASTIC: words.STOCHASTIC,
@@ -74,18 +85,22 @@ def round_to_format(
     out : where to write, same shape and dtype; may be `x` itself
     threads : of the CPU; results do not depend on it
     """
+    if not isinstance(x, np.ndarray) and not hasattr(x, "detach"):
+        raise ModelError(f"x must be a numpy array or a torch tensor, got {type(x).__name__}; use np.asarray")
     formats = _formats(fmt)
+    rounding = as_member(Rounding, rounding)
     dtype = str(x.dtype).removeprefix("torch.")
     _check_array(x, out, dtype, threads)
     shape = tuple(x.shape)
-    axis = _axis(axis, shape, formats, scale, block)
+    values = None if scale is None else np.asarray(_on_cpu(scale), dtype=np.float32)
+    axis = _axis(axis, shape, formats, values, block)
     work = Work(
-        mode=_MODES[rounding],
+        mode=MODES[rounding],
         formats=formats,
-        scale=_scale(scale, shape, axis, block),
+        scale=_scale(values, shape, axis, block),
         axis=axis,
         block=block,
-        key=_key(rounding, seed, step),
+        key=stochastic_key(rounding, seed, step),
         threads=threads,
     )
     _check_precision(work, dtype)
@@ -174,7 +189,7 @@ def _formats(fmt: FloatFormat | str | Sequence[FloatFormat]) -> Sequence[FloatFo
     return fmt
 
 
-def _key(rounding: Rounding, seed: int | None, step: int) -> tuple[int, int]:
+def stochastic_key(rounding: Rounding, seed: int | None, step: int) -> tuple[int, int]:
     """64 well mixed bits of seed and step.
 
     Source: the finaliser of G. Steele et al., "Fast splittable pseudorandom number generators", OOPSLA 2014
@@ -218,12 +233,16 @@ def _check_precision(work: Work, dtype: str) -> None:
         raise FormatError(f"a scale of {dtype} must be a power of two; convert x to float32 for any other")
 
 
+def _on_cpu(scale: Any) -> Any:
+    return scale.detach().cpu() if hasattr(scale, "detach") else scale
+
+
 def _axis(
-    axis: int | None, shape: tuple[int, ...], formats: Sequence[FloatFormat], scale: Any, block: int | None
+    axis: int | None, shape: tuple[int, ...], formats: Sequence[FloatFormat], scale: Floats | None, block: int | None
 ) -> int:
     """The axis as a number from 0 on; 0 where none is needed."""
     if axis is None:
-        if len(formats) > 1 or block is not None or math.prod(getattr(scale, "shape", ())) > 1:
+        if len(formats) > 1 or block is not None or (scale is not None and scale.size > 1):
             raise ModelError("formats, scales or blocks of channels need axis=; pass the channel axis")
         return 0
     if not -len(shape) <= axis < len(shape):
@@ -240,13 +259,12 @@ def _axis(
     return axis
 
 
-def _scale(scale: Any, shape: tuple[int, ...], axis: int, block: int | None) -> Floats | None:
+def _scale(values: Floats | None, shape: tuple[int, ...], axis: int, block: int | None) -> Floats | None:
     """The scale as a float32 array of a shape that `Work` allows."""
-    if scale is None:
+    if values is None:
         if block is not None:
             raise ModelError("block= needs scale=; for example absmax_scale(x, fmt, axis=axis, block=block)")
         return None
-    values = np.asarray(scale.detach().cpu() if hasattr(scale, "detach") else scale, dtype=np.float32)
     if block is not None:
         expected = tuple(-(-size // block) if d == axis else size for d, size in enumerate(shape))
         if values.shape != expected:

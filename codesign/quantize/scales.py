@@ -11,6 +11,7 @@ import numpy.typing as npt
 from codesign.errors import FormatError, ModelError
 from codesign.formats import FloatFormat
 from codesign.quantize.layout import Floats
+from codesign.quantize.rounding import as_member
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +42,7 @@ def absmax_scale(
     is an error, as it is if `fmt` has no value but zero. No scale is below 2^-126: magnitudes below `fmt.max * 2^-126`
     keep fewer bits.
     """
+    rule = as_member(ScaleRule, rule)
     fmt = FloatFormat.parse(fmt) if isinstance(fmt, str) else fmt
     if fmt.max == 0:
         raise FormatError(f"'{fmt}' has no value but zero, nothing can be scaled to it")

@@ -13,7 +13,9 @@ NEAREST_EVEN, TOWARD_ZERO, STOCHASTIC = range(3)  # the roundings, as the loops 
 
 # Position of each word.
 SHIFT = 0  # mantissa bits that float32 has and the format does not
-MINIMUM = 1  # 2^min_exponent, below which the spacing is constant; 0 where that is float32's own smallest exponent
+MINIMUM = (
+    1  # 2^min_exponent, below which the spacing is constant; 0 where float32's own smallest binade does it as well
+)
 MAGIC = 2  # 2^(min_exponent + SHIFT): adding and subtracting it rounds a subnormal number
 LIMIT = 3  # the largest value
 OVERFLOW = 4  # result for a finite number that rounds to more than LIMIT
@@ -49,7 +51,7 @@ def format_words(fmt: FloatFormat, overflows: bool) -> tuple[int, ...]:
             infinite = FLOAT32_NAN
     words = [0] * WORDS
     words[SHIFT] = shift
-    if fmt.min_exponent > 1 - FLOAT32_BIAS:
+    if fmt.signed and (fmt.min_exponent > 1 - FLOAT32_BIAS or fmt.mantissa_bits == 0):
         words[MINIMUM] = fmt.min_exponent + FLOAT32_BIAS << FLOAT32_MANTISSA_BITS
         words[MAGIC] = fmt.min_exponent + shift + FLOAT32_BIAS << FLOAT32_MANTISSA_BITS
     if words[MAGIC] >= FLOAT32_INFINITY:
