@@ -35,15 +35,15 @@ class MacModel(StrEnum):
     BLOCK_DOT = "block-dot"
 
 
-def _check(where: str, record: object, positive: tuple[str, ...]) -> None:
+def _check(record: object, positive: tuple[str, ...]) -> None:
     for name in positive:
         value = getattr(record, name)
         if not value > 0:
-            raise ConfigError(f"{where}: {name} must be positive, got {value:g}")
+            raise ConfigError(f"{name} must be positive, got {value:g}")
     names = [field.name for field in fields(record)]  # type: ignore[arg-type]
     for name in getattr(record, "recalled", ()):
         if name not in names:
-            raise ConfigError(f"{where}: recalled names '{name}', which is not a field{did_you_mean(name, names)}")
+            raise ConfigError(f"recalled names '{name}', which is not a field{did_you_mean(name, names)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +62,9 @@ class MacArray:
     recalled: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check("array", self, ("rows", "cols", "count", "clock_hz"))
+        _check(self, ("rows", "cols", "count", "clock_hz"))
         if not self.dataflows:
-            raise ConfigError("array: dataflows is empty; give at least one of os, ws, is")
+            raise ConfigError("dataflows is empty; give at least one of os, ws, is")
 
     @property
     def elements(self) -> int:
@@ -89,19 +89,18 @@ class Throughput:
     recalled: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check("throughput", self, ())
+        _check(self, ())
         if (self.law is ThroughputLaw.TABLE) != bool(self.table):
             raise ConfigError(
-                f"throughput: law is {self.law} and table has {len(self.table)} entries; table is for table"
-            )
-        for width, rate in self.table.items():
+                f"law is '{self.law}' and table has {len(self.table)} entries; the law 'table' needs some, others have none"
+            )for width, rate in self.table.items():
             if not width.isdecimal() or int(width) < 1:
-                raise ConfigError(f"throughput: table: '{width}' is not a width in bits")
+                raise ConfigError(f"table: '{width}' is not a width in bits")
             if not rate >= 1 / 256:
-                raise ConfigError(f"throughput: table: the rate of {width} bits must be at least 1/256, got {rate:g}")
+                raise ConfigError(f"table: the rate of {width} bits must be at least 1/256, got {rate:g}")
         rates = [self.table[width] for width in sorted(self.table, key=int)]
         if rates != sorted(rates, reverse=True):
-            raise ConfigError("throughput: table: a narrower operand must not be slower than a wider one")
+            raise ConfigError("table: a narrower operand must not be slower than a wider one")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +118,7 @@ class MacCost:
     recalled: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check("mac", self, ("energy_scale", "area_scale"))
+        _check(self, ("energy_scale", "area_scale"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +135,7 @@ class Sram:
     recalled: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check("sram", self, ("capacity_bytes", "energy_pj_per_bit", "area_um2_per_byte"))
+        _check(self, ("capacity_bytes", "energy_pj_per_bit", "area_um2_per_byte"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,9 +150,9 @@ class Dram:
     recalled: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check("dram", self, ("capacity_bytes", "bandwidth_bytes_per_s", "energy_pj_per_bit"))
+        _check(self, ("capacity_bytes", "bandwidth_bytes_per_s", "energy_pj_per_bit"))
         if self.latency_s < 0:
-            raise ConfigError(f"dram: latency_s must not be negative, got {self.latency_s:g}")
+            raise ConfigError(f"latency_s must not be negative, got {self.latency_s:g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +164,7 @@ class VectorUnit:
     recalled: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check("vector", self, ("lanes",))
+        _check(self, ("lanes",))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
