@@ -17,11 +17,24 @@ static bool machine_is_possible(const cs_machine *machine) {
 
 static bool width_is_possible(int64_t bits) { return bits >= 1 && bits <= 64; }
 
+static computer computer_of(const cs_machine *m) {
+    return (computer){.rows = m->rows,
+                      .cols = m->cols,
+                      .arrays = m->arrays,
+                      .sram_bits = m->sram_bits,
+                      .dram_latency_cycles = m->dram_latency_cycles,
+                      .dram_bits_per_cycle = m->dram_bits_per_cycle,
+                      .dram_cycles_per_bit = 1 / m->dram_bits_per_cycle,
+                      .sram_pj_per_bit = m->sram_pj_per_bit,
+                      .dram_pj_per_bit = m->dram_pj_per_bit,
+                      .dataflows = m->dataflows};
+}
+
 /* Row i, checked; no sum or product of the closed form can then wrap. */
 static cs_status read_row(const cs_machine *machines, size_t machine_count, const cs_products *rows, size_t i,
-                          const cs_machine **machine, product *p) {
+                          computer *machine, product *p) {
     if (rows->machine[i] < 0 || (size_t)rows->machine[i] >= machine_count) return CS_ERR_RANGE;
-    *machine = &machines[rows->machine[i]];
+    *machine = computer_of(&machines[rows->machine[i]]);
     *p = (product){0}; /* what is not read too: equal rows are found by comparing all of it */
     p->size[M] = rows->m[i], p->size[N] = rows->n[i], p->size[K] = rows->k[i];
     p->repeats = rows->repeats[i];
@@ -42,7 +55,7 @@ static cs_status read_row(const cs_machine *machines, size_t machine_count, cons
         !width_is_possible(p->accumulator_bits)) {
         return CS_ERR_RANGE;
     }
-    const double side = (double)((*machine)->rows + (*machine)->rows + (*machine)->cols);
+    const double side = (double)(machine->rows + machine->rows + machine->cols);
     const double m = (double)p->size[M], n = (double)p->size[N], k = (double)p->size[K], repeats = (double)p->repeats;
     if (m * n * k * repeats >= MOST) return CS_ERR_OVERFLOW;
     /* every product of folds, fold length and repeats lies below this */
@@ -62,7 +75,7 @@ static cs_status read_row(const cs_machine *machines, size_t machine_count, cons
     return CS_OK;
 }
 
-static void write_row(const cs_machine *machine, const product *p, const cost *c, const cs_costs *costs, size_t i) {
+static void write_row(const computer *machine, const product *p, const cost *c, const cs_costs *costs, size_t i) {
     const double macs = (double)p->size[M] * (double)p->size[N] * (double)p->size[K] * (double)p->repeats;
     const double moved = (double)(c->a_bits + c->b_bits + c->c_bits);
     costs->cycles[i] = c->cycles;
@@ -89,7 +102,7 @@ cs_status cs_cost_mapped(const cs_machine *machines, size_t machine_count, const
     cs_status status = check_machines(machines, machine_count, bad_row);
     for (size_t i = 0; status == CS_OK && i < products->count; ++i) {
         *bad_row = i;
-        const cs_machine *machine;
+        computer machine;
         product p;
         status = read_row(machines, machine_count, products, i, &machine, &p);
         if (status != CS_OK) return status;
@@ -105,10 +118,10 @@ cs_status cs_cost_mapped(const cs_machine *machines, size_t machine_count, const
             if (chosen.tile_repeats > 1 && chosen.tile[d] != p.size[d]) return CS_ERR_RANGE;
         }
         tiling t;
-        cut(machine, &p, chosen.dataflow, chosen.tile, &t);
-        if (sram_need(&p, &t, chosen.tile_repeats) > machine->sram_bits) return CS_ERR_CAPACITY;
-        const cost c = cost_of(machine, &p, &t, &chosen);
-        write_row(machine, &p, &c, costs, i);
+        cut(&machine, &p, chosen.dataflow, chosen.tile, &t);
+        if (sram_need(&p, &t, chosen.tile_repeats) > machine.sram_bits) return CS_ERR_CAPACITY;
+        const cost c = cost_of(&machine, &p, &t, &chosen);
+        write_row(&machine, &p, &c, costs, i);
     }
     return status;
 }
@@ -141,7 +154,7 @@ static size_t find_slot(const cs_machine *machines, size_t machine_count, const 
     size_t slot = hash_of(p, rows->machine[i]) & (slot_count - 1);
     while (slots[slot] >= 0) {
         const size_t other = (size_t)slots[slot];
-        const cs_machine *machine;
+        computer machine;
         product q;
         if (rows->machine[other] == rows->machine[i] &&
             read_row(machines, machine_count, rows, other, &machine, &q) == CS_OK && same(p, &q)) {
@@ -175,7 +188,7 @@ cs_status cs_cost_searched(const cs_machine *machines, size_t machine_count, con
     for (size_t j = 0; slots && j < slot_count; ++j) slots[j] = -1;
     for (size_t i = 0; i < products->count; ++i) {
         *bad_row = i;
-        const cs_machine *machine;
+        computer machine;
         product p;
         const cs_status row_status = read_row(machines, machine_count, products, i, &machine, &p);
         if (row_status != CS_OK) return row_status;
@@ -184,21 +197,21 @@ cs_status cs_cost_searched(const cs_machine *machines, size_t machine_count, con
             if (slots[slot] >= 0) {
                 const cost known = read_cost(costs, (size_t)slots[slot]);
                 copy_mapping(mappings, (size_t)slots[slot], i);
-                write_row(machine, &p, &known, costs, i);
+                write_row(&machine, &p, &known, costs, i);
                 continue;
             }
             slots[slot] = (int64_t)i;
         }
         mapping chosen;
         cost c;
-        if (!search_mapping(machine, &p, &chosen, &c)) return CS_ERR_CAPACITY;
+        if (!search_mapping(&machine, &p, &chosen, &c)) return CS_ERR_CAPACITY;
         mappings->dataflow[i] = (int32_t)chosen.dataflow;
         mappings->order[i] = chosen.order;
         mappings->tile_m[i] = chosen.tile[M];
         mappings->tile_n[i] = chosen.tile[N];
         mappings->tile_k[i] = chosen.tile[K];
         mappings->tile_repeats[i] = chosen.tile_repeats;
-        write_row(machine, &p, &c, costs, i);
+        write_row(&machine, &p, &c, costs, i);
     }
     return CS_OK;
 }

@@ -10,7 +10,7 @@
 
 const int32_t ORDERS[6][3] = {{M, N, K}, {M, K, N}, {N, M, K}, {N, K, M}, {K, M, N}, {K, N, M}};
 
-int64_t tile_folds(const cs_machine *machine, cs_dataflow dataflow, int64_t m, int64_t n, int64_t steps) {
+int64_t tile_folds(const computer *machine, cs_dataflow dataflow, int64_t m, int64_t n, int64_t steps) {
     switch (dataflow) {
         case CS_OS: return ceil_div(m, machine->rows) * ceil_div(n, machine->cols);
         case CS_WS: return ceil_div(steps, machine->rows) * ceil_div(n, machine->cols);
@@ -21,7 +21,7 @@ int64_t tile_folds(const cs_machine *machine, cs_dataflow dataflow, int64_t m, i
 
 /* Skewed operands cross the array in rows + cols - 2 cycles more than they are long. Output stationary then shifts its
  * results out over `rows` cycles; the others first shift the stationary operand in over `rows` cycles. */
-int64_t fold_cycles(const cs_machine *machine, cs_dataflow dataflow, int64_t m, int64_t n, int64_t steps) {
+int64_t fold_cycles(const computer *machine, cs_dataflow dataflow, int64_t m, int64_t n, int64_t steps) {
     const int64_t overhead = 2 * machine->rows + machine->cols - 2;
     switch (dataflow) {
         case CS_OS: return steps + overhead;
@@ -56,7 +56,7 @@ int64_t b_tile_bits(const product *p, int64_t k, int64_t n) { return scaled_bits
 
 int64_t c_tile_bits(const product *p, int64_t m, int64_t n) { return scaled_bits(p, m * n, p->c_bits); }
 
-void cut(const cs_machine *machine, const product *p, cs_dataflow dataflow, const int64_t tile[3], tiling *t) {
+void cut(const computer *machine, const product *p, cs_dataflow dataflow, const int64_t tile[3], tiling *t) {
     for (int d = 0; d < 3; ++d) {
         t->count[d] = ceil_div(p->size[d], tile[d]);
         t->length[d][FULL] = tile[d];
@@ -119,12 +119,18 @@ typedef struct {
     bool first, last, before_last;
 } place;
 
-static int places(int64_t count, place found[4]) {
+/* The most frequent place first; returns how many there are. `first` and `last` point to the places of that name. */
+static int places(int64_t count, place found[4], const place **first, const place **last) {
     int n = 0;
-    found[n++] = (place){1, true, count == 1, count == 2};
     if (count > 3) found[n++] = (place){count - 3, false, false, false};
     if (count > 2) found[n++] = (place){1, false, false, true};
-    if (count > 1) found[n++] = (place){1, false, true, false};
+    *first = &found[n];
+    found[n++] = (place){1, true, count == 1, count == 2};
+    *last = *first;
+    if (count > 1) {
+        *last = &found[n];
+        found[n++] = (place){1, false, true, false};
+    }
     return n;
 }
 
@@ -181,7 +187,7 @@ static int64_t previous_store(const tiling *t, const int32_t order[3], const pla
 }
 
 /* The first step of all has no store before it, the last of all no load after it. */
-static void with_ends(const cs_machine *machine, int64_t first_compute, int64_t after_first, int64_t last_compute,
+static void with_ends(const computer *machine, int64_t first_compute, int64_t after_first, int64_t last_compute,
                       int64_t before_last, int64_t load, int64_t store, bool one_step, int64_t *cycles, int64_t *busy) {
     const int64_t in = transfer_cycles(machine, load), out = transfer_cycles(machine, store);
     if (one_step) {
@@ -198,13 +204,21 @@ static void with_ends(const cs_machine *machine, int64_t first_compute, int64_t 
     *busy += in + out + first - first_both + last - last_both;
 }
 
-void nest_cycles(const cs_machine *machine, const product *p, const tiling *t, int32_t order, int64_t *cycles,
-                 int64_t *busy) {
+bool nest_cycles(const computer *machine, const product *p, const tiling *t, int32_t order, int64_t limit,
+                 int64_t *cycles, int64_t *busy) {
     const int32_t *dims = ORDERS[order];
     place at[3][4];
+    const place *first[3], *last[3];
     int kinds[3];
-    for (int depth = 0; depth < 3; ++depth) kinds[depth] = places(t->count[dims[depth]], at[depth]);
-    int64_t sum = 0, moving = 0;
+    for (int depth = 0; depth < 3; ++depth) {
+        kinds[depth] = places(t->count[dims[depth]], at[depth], &first[depth], &last[depth]);
+    }
+    const int m = t->count[M] == 1, n = t->count[N] == 1, k = t->count[K] == 1; /* edge, of the first tile */
+    const int64_t load = t->a[m][k] + t->b[k][n], store = t->c[EDGE][EDGE];
+    const int64_t compute = total_compute(t), in_and_out = transfer_cycles(machine, load) + transfer_cycles(machine, store);
+    /* the transfers of the first and of the last step are shorter than the sum below has it, by no more than this */
+    const int64_t saved = transfer_cycles(machine, load + store) * 2;
+    int64_t sum = 0, moving = 0, done = 0;
     const int32_t inner = dims[2];
     const bool changed[3] = {inner == M, inner == N, inner == K}; /* by a turn of the innermost loop alone */
     for (int i = 0; i < kinds[0]; ++i) {
@@ -222,30 +236,30 @@ void nest_cycles(const cs_machine *machine, const product *p, const tiling *t, i
             const int64_t load_edge = load_bits(t, edge, changed, late_k);
             for (int l = 0; l < kinds[2]; ++l) {
                 const place *here[3] = {&at[0][i], &at[1][j], &at[2][l]};
-                const int64_t load = here[2]->last          ? next_load(t, dims, here)
+                const int64_t loaded = here[2]->last          ? next_load(t, dims, here)
                                      : here[2]->before_last ? load_edge
                                                             : load_full;
-                const int64_t store = here[2]->first ? previous_store(t, dims, here) : store_full;
+                const int64_t stored = here[2]->first ? previous_store(t, dims, here) : store_full;
                 const int64_t times = here[0]->times * here[1]->times * here[2]->times;
-                const int64_t transfer = transfer_cycles(machine, load + store);
+                const int64_t transfer = transfer_cycles(machine, loaded + stored);
                 edge[inner] = here[2]->last;
-                sum += times * longer(t->compute[edge[M]][edge[N]][edge[K]], transfer);
+                const int64_t work = t->compute[edge[M]][edge[N]][edge[K]];
+                sum += times * longer(work, transfer);
+                done += times * work;
                 moving += times * transfer;
             }
+            if (in_and_out + p->repeats * (sum + compute - done) - saved > limit) return false;
         }
     }
-    const place *first[3] = {&at[0][0], &at[1][0], &at[2][0]};
-    const place *last[3] = {&at[0][kinds[0] - 1], &at[1][kinds[1] - 1], &at[2][kinds[2] - 1]};
-    const int m = t->count[M] == 1, n = t->count[N] == 1, k = t->count[K] == 1; /* edge, of the first tile */
-    const int64_t load = t->a[m][k] + t->b[k][n], store = t->c[EDGE][EDGE];
     const bool one_step = p->repeats * t->count[M] * t->count[N] * t->count[K] == 1;
     *cycles = p->repeats * sum;
     *busy = p->repeats * moving;
     with_ends(machine, t->compute[m][n][k], next_load(t, dims, first), t->compute[EDGE][EDGE][EDGE],
               previous_store(t, dims, last), load, store, one_step, cycles, busy);
+    return true;
 }
 
-void group_cycles(const cs_machine *machine, const product *p, const tiling *t, cs_dataflow dataflow,
+void group_cycles(const computer *machine, const product *p, const tiling *t, cs_dataflow dataflow,
                   int64_t tile_repeats, int64_t *cycles, int64_t *compute, int64_t *busy) {
     const int64_t count = ceil_div(p->repeats, tile_repeats);
     const int64_t length[2] = {tile_repeats, p->repeats - (count - 1) * tile_repeats};
@@ -259,7 +273,8 @@ void group_cycles(const cs_machine *machine, const product *p, const tiling *t, 
         store[i] = length[i] * t->c[EDGE][EDGE];
     }
     place at[4];
-    const int kinds = places(count, at);
+    const place *first, *last;
+    const int kinds = places(count, at, &first, &last);
     *cycles = *compute = *busy = 0;
     for (int i = 0; i < kinds; ++i) { /* as if in a circle: before the first comes the last */
         const int64_t bits = load[at[i].before_last || (at[i].last && count == 1)] + store[at[i].first];
@@ -274,7 +289,7 @@ void group_cycles(const cs_machine *machine, const product *p, const tiling *t, 
 
 /* Bits that the arrays read and write in SRAM for one product. Output stationary keeps a sum in the array for the length
  * of a tile; the others add into SRAM once per fold along k. */
-static int64_t array_bits(const cs_machine *machine, const product *p, const tiling *t, cs_dataflow dataflow) {
+static int64_t array_bits(const computer *machine, const product *p, const tiling *t, cs_dataflow dataflow) {
     const int64_t m = p->size[M], n = p->size[N], k = p->size[K];
     const int64_t m_side = dataflow == CS_IS ? machine->cols : machine->rows;
     const int64_t m_folds = (t->count[M] - 1) * ceil_div(t->length[M][FULL], m_side) +
@@ -289,12 +304,12 @@ static int64_t array_bits(const cs_machine *machine, const product *p, const til
     return a_reads * m * k * p->a_bits + b_reads * k * n * p->b_bits + (2 * sums - 1) * m * n * p->accumulator_bits;
 }
 
-cost cost_of(const cs_machine *machine, const product *p, const tiling *t, const mapping *chosen) {
+cost cost_of(const computer *machine, const product *p, const tiling *t, const mapping *chosen) {
     cost c;
     total_traffic(t, chosen->order, &c.a_bits, &c.b_bits, &c.c_bits);
     c.a_bits *= p->repeats, c.b_bits *= p->repeats, c.c_bits *= p->repeats;
     if (chosen->tile_repeats == 1) {
-        nest_cycles(machine, p, t, chosen->order, &c.cycles, &c.transfer_cycles);
+        nest_cycles(machine, p, t, chosen->order, INT64_MAX, &c.cycles, &c.transfer_cycles);
         c.compute_cycles = p->repeats * total_compute(t);
     } else {
         group_cycles(machine, p, t, chosen->dataflow, chosen->tile_repeats, &c.cycles, &c.compute_cycles,

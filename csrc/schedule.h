@@ -45,17 +45,32 @@ static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 static inline int64_t longer(int64_t a, int64_t b) { return a > b ? a : b; }
 
-/* Cycles of a transfer; nothing to move takes no time. */
-static inline int64_t transfer_cycles(const cs_machine *machine, int64_t bits) {
+/* cs_machine, and the reciprocal of its bandwidth. */
+typedef struct {
+    int64_t rows, cols, arrays, sram_bits, dram_latency_cycles;
+    double dram_bits_per_cycle, dram_cycles_per_bit;
+    double sram_pj_per_bit, dram_pj_per_bit;
+    int32_t dataflows;
+} computer;
+
+/* Cycles of a transfer: latency + ceil(bits / bits per cycle); nothing to move takes no time.
+ *
+ * A product with the reciprocal is faster than the division. It is off by less than 2^-10 below 2^40 cycles, so only near
+ * a whole number must the division decide. */
+static inline int64_t transfer_cycles(const computer *machine, int64_t bits) {
     if (bits == 0) return 0;
+    const double near = (double)bits * machine->dram_cycles_per_bit;
+    int64_t whole = (int64_t)near;
+    const double rest = near - (double)whole;
+    if (near < 0x1p40 && rest > 0x1p-10 && rest < 1 - 0x1p-10) return machine->dram_latency_cycles + whole + 1;
     const double exact = (double)bits / machine->dram_bits_per_cycle;
-    const int64_t whole = (int64_t)exact;
+    whole = (int64_t)exact;
     return machine->dram_latency_cycles + whole + ((double)whole < exact);
 }
 
 /* Folds of a tile on one array, and the cycles of each. */
-int64_t tile_folds(const cs_machine *machine, cs_dataflow dataflow, int64_t m, int64_t n, int64_t k_steps);
-int64_t fold_cycles(const cs_machine *machine, cs_dataflow dataflow, int64_t m, int64_t n, int64_t k_steps);
+int64_t tile_folds(const computer *machine, cs_dataflow dataflow, int64_t m, int64_t n, int64_t k_steps);
+int64_t fold_cycles(const computer *machine, cs_dataflow dataflow, int64_t m, int64_t n, int64_t k_steps);
 
 /* Steps along k that the array takes for k multiply-accumulates. */
 static inline int64_t k_steps(const product *p, int64_t k) { return ceil_div(k * 256, p->rate); }
@@ -66,7 +81,7 @@ int64_t b_tile_bits(const product *p, int64_t k, int64_t n);
 int64_t c_tile_bits(const product *p, int64_t m, int64_t n);
 
 /* Cut a product. */
-void cut(const cs_machine *machine, const product *p, cs_dataflow dataflow, const int64_t tile[3], tiling *t);
+void cut(const computer *machine, const product *p, cs_dataflow dataflow, const int64_t tile[3], tiling *t);
 
 /* SRAM bits that the tiles need: two of each operand that changes during the run, one of each that does not. */
 int64_t sram_need(const product *p, const tiling *t, int64_t tile_repeats);
@@ -77,18 +92,19 @@ int64_t total_compute(const tiling *t);
 /* DRAM bits of each operand for one product in the given loop order. */
 void total_traffic(const tiling *t, int32_t order, int64_t *a_bits, int64_t *b_bits, int64_t *c_bits);
 
-/* Whole time of all repeats, one product at a time. */
-void nest_cycles(const cs_machine *machine, const product *p, const tiling *t, int32_t order, int64_t *cycles,
-                 int64_t *busy);
+/* Whole time of all repeats, one product at a time. False, and nothing written, as soon as it is certain that the time
+ * exceeds `limit`. */
+bool nest_cycles(const computer *machine, const product *p, const tiling *t, int32_t order, int64_t limit,
+                 int64_t *cycles, int64_t *busy);
 
 /* Whole time of all repeats, `tile_repeats` whole products a step; `t` has one tile. */
-void group_cycles(const cs_machine *machine, const product *p, const tiling *t, cs_dataflow dataflow,
+void group_cycles(const computer *machine, const product *p, const tiling *t, cs_dataflow dataflow,
                   int64_t tile_repeats, int64_t *cycles, int64_t *compute, int64_t *busy);
 
 /* Everything about one mapping. The tiles must fit. */
-cost cost_of(const cs_machine *machine, const product *p, const tiling *t, const mapping *chosen);
+cost cost_of(const computer *machine, const product *p, const tiling *t, const mapping *chosen);
 
 /* The best mapping; false if no tile fits. */
-bool search_mapping(const cs_machine *machine, const product *p, mapping *best, cost *best_cost);
+bool search_mapping(const computer *machine, const product *p, mapping *best, cost *best_cost);
 
 #endif

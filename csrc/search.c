@@ -55,24 +55,28 @@ static int64_t output_rounds(const cut_line *m, const cut_line *n, int64_t array
     return sum;
 }
 
+/* What is to be beaten. */
 typedef struct {
     mapping chosen;
-    int64_t cycles, traffic; /* what is to be beaten */
+    int64_t cycles, traffic;
     bool found;
     bool by_bound; /* compare lower bounds, and compute nothing else */
 } incumbent;
 
-static void offer(incumbent *best, cs_dataflow dataflow, int32_t order, const int64_t tile[3], int64_t tile_repeats,
-                  int64_t cycles, int64_t traffic) {
-    if (best->found && (cycles > best->cycles || (cycles == best->cycles && traffic >= best->traffic))) return;
-    best->chosen = (mapping){dataflow, order, {tile[M], tile[N], tile[K]}, tile_repeats};
+static bool is_beaten(const incumbent *best, int64_t cycles, int64_t traffic) {
+    return best->found && (cycles > best->cycles || (cycles == best->cycles && traffic >= best->traffic));
+}
+
+static void offer(incumbent *best, const mapping *chosen, int64_t cycles, int64_t traffic) {
+    if (is_beaten(best, cycles, traffic)) return;
+    best->chosen = *chosen;
     best->cycles = cycles;
     best->traffic = traffic;
     best->found = true;
 }
 
 /* Whole products together. */
-static void try_groups(const cs_machine *machine, const product *p, cs_dataflow dataflow, incumbent *best) {
+static void try_groups(const computer *machine, const product *p, cs_dataflow dataflow, incumbent *best) {
     tiling t;
     cut(machine, p, dataflow, p->size, &t);
     int64_t sizes[MOST_TILES];
@@ -82,34 +86,41 @@ static void try_groups(const cs_machine *machine, const product *p, cs_dataflow 
         if (sram_need(p, &t, sizes[i]) > machine->sram_bits) continue;
         int64_t cycles, compute, busy;
         group_cycles(machine, p, &t, dataflow, sizes[i], &cycles, &compute, &busy);
-        offer(best, dataflow, 0, p->size, sizes[i], cycles, traffic);
+        const mapping chosen = {dataflow, 0, {p->size[M], p->size[N], p->size[K]}, sizes[i]};
+        offer(best, &chosen, cycles, traffic);
     }
 }
 
-static void try_orders(const cs_machine *machine, const product *p, cs_dataflow dataflow, const tiling *t,
+static void try_orders(const computer *machine, const product *p, cs_dataflow dataflow, const tiling *t,
                        const int64_t tile[3], incumbent *best) {
     const int64_t compute = p->repeats * total_compute(t);
     const int m = t->count[M] == 1, n = t->count[N] == 1, k = t->count[K] == 1;
     const int64_t load = t->a[m][k] + t->b[k][n], store = t->c[EDGE][EDGE];
     const int64_t ends = transfer_cycles(machine, load) + transfer_cycles(machine, store);
     if (best->found && ends + compute > best->cycles) return;
+    /* every step but the last loads something for the next one */
+    const int64_t requests = p->repeats * t->count[M] * t->count[N] * t->count[K] - 1;
     for (int32_t order = 0; order < 6; ++order) {
         if (repeats_another(t, order)) continue;
-        int64_t a, b, c;
-        total_traffic(t, order, &a, &b, &c);
-        const int64_t traffic = p->repeats * (a + b + c);
+        int64_t a, b, out;
+        total_traffic(t, order, &a, &b, &out);
+        const int64_t traffic = p->repeats * (a + b + out);
         /* all steps together cannot move what is left faster than the channel */
-        const int64_t moving = (int64_t)((double)(traffic - load - store) / machine->dram_bits_per_cycle);
+        const int64_t moving = (int64_t)((double)(traffic - load - store) / machine->dram_bits_per_cycle) +
+                               requests * machine->dram_latency_cycles;
         const int64_t bound = ends + longer(compute, moving);
-        if (best->found && (bound > best->cycles || (bound == best->cycles && traffic >= best->traffic))) continue;
+        if (is_beaten(best, bound, traffic)) continue;
+        const mapping chosen = {dataflow, order, {tile[M], tile[N], tile[K]}, 1};
         int64_t cycles = bound, busy;
-        if (!best->by_bound) nest_cycles(machine, p, t, order, &cycles, &busy);
-        offer(best, dataflow, order, tile, 1, cycles, traffic);
+        if (best->by_bound ||
+            nest_cycles(machine, p, t, order, best->found ? best->cycles : INT64_MAX, &cycles, &busy)) {
+            offer(best, &chosen, cycles, traffic);
+        }
     }
 }
 
 /* A lower bound of the compute cycles, exact but for the folds along k. It only grows with the tiles along k. */
-static int64_t least_compute(const cs_machine *machine, const product *p, cs_dataflow dataflow, const cut_line *m,
+static int64_t least_compute(const computer *machine, const product *p, cs_dataflow dataflow, const cut_line *m,
                              const cut_line *n, int64_t rounds, int64_t k_tiles) {
     const int64_t overhead = 2 * machine->rows + machine->cols - 2;
     switch (dataflow) {
@@ -123,13 +134,13 @@ static int64_t least_compute(const cs_machine *machine, const product *p, cs_dat
 }
 
 /* Every tile along k, for given tiles along m and n. */
-static void try_k(const cs_machine *machine, const product *p, cs_dataflow dataflow, const cut_line *m,
-                  const cut_line *n, const int64_t *ks, int k_count, incumbent *best) {
+static void try_k(const computer *machine, const product *p, cs_dataflow dataflow, const cut_line *m,
+                  const cut_line *n, const int64_t *ks, int k_count, int stride, incumbent *best) {
     const int64_t partial = m->tile * n->tile * p->accumulator_bits;
     const int64_t shortest = ks[k_count - 1];
     if (partial + a_tile_bits(p, m->tile, shortest) + b_tile_bits(p, shortest, n->tile) > machine->sram_bits) return;
     const int64_t rounds = dataflow == CS_OS ? output_rounds(m, n, machine->arrays) : 0;
-    for (int l = 0; l < k_count; ++l) {
+    for (int l = 0; l < k_count; l += stride) {
         const int64_t tile[3] = {m->tile, n->tile, ks[l]};
         const int64_t k_tiles = ceil_div(p->size[K], tile[K]);
         const int64_t least = least_compute(machine, p, dataflow, m, n, rounds, k_tiles);
@@ -146,39 +157,60 @@ static void try_k(const cs_machine *machine, const product *p, cs_dataflow dataf
     }
 }
 
-static void try_all(const cs_machine *machine, const product *p, incumbent *best) {
-    for (int flow = CS_OS; flow <= CS_IS; ++flow) {
-        if (!(machine->dataflows & (1 << flow))) continue;
-        const cs_dataflow dataflow = (cs_dataflow)flow;
-        const int64_t m_side = dataflow == CS_IS ? machine->cols : machine->rows;
-        const int64_t k_folds = ceil_div(k_steps(p, p->size[K]), machine->rows);
-        int64_t sizes[MOST_TILES], ks[MOST_TILES];
-        cut_line ms[MOST_TILES], ns[MOST_TILES];
-        const int m_count = tile_sizes(p->size[M], m_side, sizes);
-        for (int i = 0; i < m_count; ++i) fill_line(&ms[i], p->size[M], sizes[i], m_side, k_folds, machine->arrays);
-        const int n_count = tile_sizes(p->size[N], machine->cols, sizes);
-        for (int j = 0; j < n_count; ++j) {
-            fill_line(&ns[j], p->size[N], sizes[j], machine->cols, k_folds, machine->arrays);
-        }
-        const int k_count = tile_sizes(p->size[K], machine->rows, ks);
-        if (p->repeats > 1 && !best->by_bound) try_groups(machine, p, dataflow, best);
-        for (int i = 0; i < m_count; ++i) {
-            for (int j = 0; j < n_count; ++j) try_k(machine, p, dataflow, &ms[i], &ns[j], ks, k_count, best);
+/* The choices of one dataflow. */
+typedef struct {
+    cs_dataflow dataflow;
+    int m_count, n_count, k_count;
+    cut_line m[MOST_TILES], n[MOST_TILES];
+    int64_t k[MOST_TILES];
+} choices;
+
+static void list_choices(const computer *machine, const product *p, cs_dataflow dataflow, choices *list) {
+    const int64_t m_side = dataflow == CS_IS ? machine->cols : machine->rows;
+    const int64_t k_folds = ceil_div(k_steps(p, p->size[K]), machine->rows);
+    int64_t sizes[MOST_TILES];
+    list->dataflow = dataflow;
+    list->m_count = tile_sizes(p->size[M], m_side, sizes);
+    for (int i = 0; i < list->m_count; ++i) {
+        fill_line(&list->m[i], p->size[M], sizes[i], m_side, k_folds, machine->arrays);
+    }
+    list->n_count = tile_sizes(p->size[N], machine->cols, sizes);
+    for (int i = 0; i < list->n_count; ++i) {
+        fill_line(&list->n[i], p->size[N], sizes[i], machine->cols, k_folds, machine->arrays);
+    }
+    list->k_count = tile_sizes(p->size[K], machine->rows, list->k);
+}
+
+/* Every `stride`-th choice of each dimension. */
+static void try_all(const computer *machine, const product *p, const choices *list, int stride, incumbent *best) {
+    for (int i = 0; i < list->m_count; i += stride) {
+        for (int j = 0; j < list->n_count; j += stride) {
+            try_k(machine, p, list->dataflow, &list->m[i], &list->n[j], list->k, list->k_count, stride, best);
         }
     }
 }
 
-bool search_mapping(const cs_machine *machine, const product *p, mapping *chosen, cost *best_cost) {
-    incumbent promising = {.by_bound = true};
-    try_all(machine, p, &promising);
-    if (!promising.found) return false;
-    incumbent best = promising; /* the mapping of the least bound is hard to beat */
-    int64_t busy;
+bool search_mapping(const computer *machine, const product *p, mapping *chosen, cost *best_cost) {
+    choices lists[3];
+    int flows = 0;
+    incumbent best = {.by_bound = true};
+    for (int flow = CS_OS; flow <= CS_IS; ++flow) {
+        if (!(machine->dataflows & (1 << flow))) continue;
+        list_choices(machine, p, (cs_dataflow)flow, &lists[flows]);
+        try_all(machine, p, &lists[flows++], 2, &best);
+    }
     tiling t;
-    cut(machine, p, best.chosen.dataflow, best.chosen.tile, &t);
-    nest_cycles(machine, p, &t, best.chosen.order, &best.cycles, &busy);
+    if (best.found) { /* the lowest bound of a coarse search is hard to beat: begin with its mapping */
+        int64_t busy;
+        cut(machine, p, best.chosen.dataflow, best.chosen.tile, &t);
+        nest_cycles(machine, p, &t, best.chosen.order, INT64_MAX, &best.cycles, &busy);
+    }
     best.by_bound = false;
-    try_all(machine, p, &best);
+    for (int i = 0; i < flows; ++i) {
+        if (p->repeats > 1) try_groups(machine, p, lists[i].dataflow, &best);
+        try_all(machine, p, &lists[i], 1, &best);
+    }
+    if (!best.found) return false;
     cut(machine, p, best.chosen.dataflow, best.chosen.tile, &t);
     *chosen = best.chosen;
     *best_cost = cost_of(machine, p, &t, chosen);
