@@ -17,17 +17,123 @@
 /* cdef: begin */
 
 /* Raised whenever a struct or a signature below changes; compared with the Python side at import. */
-#define CS_ABI_VERSION 1
+#define CS_ABI_VERSION 3
 
 typedef enum {
     CS_OK = 0,
     CS_ERR_RANGE = 1,    /* a value outside its documented range; *bad_row names the row */
     CS_ERR_OVERFLOW = 2, /* a count would not fit in 55 bits */
     CS_ERR_CAPACITY = 3, /* the smallest tile does not fit into a buffer */
+    CS_ERR_MACHINE = 4,  /* a machine is outside its documented range; *bad_row names the machine */
 } cs_status;
 
 /* The ABI version that this library was compiled with. */
 int32_t cs_abi_version(void);
+
+/* ---- cost: matrix products on systolic arrays ----
+ *
+ * A product is C[m,n] += A[m,k] B[k,n], `repeats` times with other operands each time. It is cut into tiles; a loop nest
+ * over the tiles runs on a double-buffered machine: while one step computes, the operands of the next step are loaded
+ * and the result of the step before is stored, over one DRAM channel. All times are cycles of the array clock.
+ */
+
+typedef enum { CS_OS = 0, CS_WS = 1, CS_IS = 2 } cs_dataflow; /* output, second operand, first operand stationary */
+
+/* The machine. 1 <= rows, cols, arrays <= 65536; sram_bits < 2^55; dram_bits_per_cycle > 0. */
+typedef struct {
+    int64_t rows, cols;           /* processing elements of one array */
+    int64_t arrays;               /* equal arrays that share the folds of a tile */
+    int32_t dataflows;            /* bit d set: dataflow d is possible; at least one */
+    int64_t sram_bits;            /* holds the tiles of all operands */
+    double dram_bits_per_cycle;
+    int64_t dram_latency_cycles;  /* from a request to its first bit; one request a step, so hidden behind compute only */
+    double sram_pj_per_bit, dram_pj_per_bit;
+} cs_machine;
+
+/* Rows of products. Every column has `count` entries.
+ *
+ * Operand A may be an image read through convolution windows (image = 1: rows m are output pixels, columns k are
+ * channels x taps; image = 2: the transpose). Then only the image rows under a tile move between DRAM and chip: a tile of
+ * p pixels and t columns moves min(p t, ceil(t / taps) (whole images + rows under the rest) in_cols) numbers, where r
+ * output rows lie on (r - 1) row_step + row_span input rows, at most in_rows. image = 0: a plain matrix; the other image
+ * columns are ignored. */
+typedef struct {
+    size_t count;
+    const int32_t *machine;                        /* index into the machines */
+    const int64_t *m, *n, *k, *repeats;            /* positive */
+    const int32_t *a_bits, *b_bits, *c_bits;       /* width in DRAM and SRAM, 1 to 64 */
+    const int32_t *accumulator_bits;               /* width of a partial sum, 1 to 64 */
+    const int32_t *scale_block, *scale_bits;       /* scale_bits more bits per scale_block numbers of A, B, C; 0, 0: none */
+    const int32_t *rate;                           /* multiply-accumulates per element in 256 cycles, along k; positive */
+    const double *mac_pj;
+    const int32_t *image;
+    const int64_t *out_rows, *out_cols, *in_rows, *in_cols, *row_step, *row_span, *taps;
+} cs_products;
+
+/* How a product is run. Loop order: outermost first, 0 mnk, 1 mkn, 2 nmk, 3 nkm, 4 kmn, 5 knm; the repeats are outside.
+ * tile_repeats > 1: so many whole products a step, which asks for tile_m = m, tile_n = n, tile_k = k. */
+typedef struct {
+    int32_t *dataflow, *order;
+    int64_t *tile_m, *tile_n, *tile_k, *tile_repeats;
+} cs_mappings;
+
+/* What a product costs. Bits count both directions. */
+typedef struct {
+    int64_t *cycles;          /* from the first request to the last bit stored */
+    int64_t *compute_cycles;  /* arrays busy, filling and draining included */
+    int64_t *transfer_cycles; /* DRAM channel busy, latencies included */
+    int64_t *a_bits, *b_bits; /* DRAM reads */
+    int64_t *c_bits;          /* DRAM writes, and partial sums written and read back */
+    int64_t *sram_bits;       /* SRAM accesses, from both the array and the DRAM side */
+    double *energy_pj;        /* multiply-accumulates, SRAM and DRAM */
+} cs_costs;
+
+/* Cost of each row under its given mapping. CS_ERR_CAPACITY where its tiles do not fit. */
+cs_status cs_cost_mapped(const cs_machine *machines, size_t machine_count, const cs_products *products,
+                         const cs_mappings *mappings, const cs_costs *costs, size_t *bad_row);
+
+/* The mapping of least cycles, then least DRAM bits, of each row.
+ *
+ * Tried: each dataflow of the machine; for each dimension X with array side U (rows for m, cols for n, rows for k; input
+ * stationary: cols for m) the tiles ceil(X / d) for d = 1, 2, 3, 4, 6, 8, 12, ..., each rounded up to a multiple of U, down
+ * to U; every loop order; for repeats > 1 also whole products together. These sets do not depend on memory, bandwidth
+ * or widths, so more memory, more bandwidth and fewer bits never cost cycles.
+ *
+ * `slots`: scratch of `slot_count` entries, a power of two above the row count, contents ignored: equal rows are solved
+ * once. NULL: every row is solved. */
+cs_status cs_cost_searched(const cs_machine *machines, size_t machine_count, const cs_products *products,
+                           const cs_mappings *mappings, const cs_costs *costs, int64_t *slots, size_t slot_count,
+                           size_t *bad_row);
+
+/* ---- SCALE-Sim 3.0.0, reproduced ----
+ *
+ * One word is one number. A buffer of kB kilobytes of words is half of its memory: 50 floor(1024 kB / 100) words for
+ * operands, 512 kB for outputs. */
+typedef struct {
+    size_t count;
+    const int32_t *dataflow;
+    const int64_t *rows, *cols, *m, *n, *k;
+    const int64_t *ifmap_buffer, *filter_buffer, *ofmap_buffer; /* words */
+} cs_scalesim_layers;
+
+typedef struct {
+    int64_t *folds, *compute_cycles;
+    int64_t *sram_ifmap_reads, *sram_filter_reads, *sram_ofmap_writes;
+    int64_t *dram_ifmap_reads; /* of a plain matrix; of a convolution see cs_scalesim_ifmap */
+    int64_t *dram_filter_reads, *dram_ofmap_writes;
+} cs_scalesim_counts;
+
+cs_status cs_scalesim(const cs_scalesim_layers *layers, const cs_scalesim_counts *counts, size_t *bad_row);
+
+/* A convolution without padding of its own: rows and columns are those of the padded image. */
+typedef struct {
+    int64_t in_rows, in_cols, channels, kernel_rows, kernel_cols, stride, filters;
+} cs_scalesim_convolution;
+
+/* DRAM reads of the ifmap, by simulating its stream of words. `scratch`: in_rows in_cols channels entries at least
+ * (CS_ERR_CAPACITY if fewer), contents ignored. Takes time in the order of output pixels x window x ceil(filters / cols). */
+cs_status cs_scalesim_ifmap(const cs_scalesim_convolution *layer, int32_t dataflow, int64_t rows, int64_t cols,
+                            int64_t buffer, int32_t *scratch, size_t scratch_count, int64_t *reads);
 
 /* ---- Filters of images: filters/ ----------------------------------------------------------------------------------
  *

@@ -1,6 +1,8 @@
 """`codesign verify TARGET`: prove what this package claims, here and now.
 
 TARGET is a number format: all 2^32 float32 inputs are rounded to it and compared with the sorted list of its values.
+TARGET is `scalesim`: every column that the mode of that name models, compared with 165 layers of SCALE-Sim 3.0.0.
+TARGET is `mac`: the fits of area and energy, against published and synthesised arithmetic units.
 """
 
 from __future__ import annotations
@@ -8,10 +10,12 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 
 from codesign.cli.progress import progress
+from codesign.cost.verify import REFERENCE, match_mac, match_scalesim, read_rows
 from codesign.formats import FloatFormat
 from codesign.quantize import Rounding
 
@@ -20,8 +24,12 @@ _REFUTED = 1
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add this family's commands."""
-    verify = commands.add_parser("verify", help="prove a number format's rounding", description=__doc__)
-    verify.add_argument("target", metavar="TARGET", help="a number format, for example e4m3fn (up to 20 bits)")
+    verify = commands.add_parser(
+        "verify", help="prove a number format's rounding, the cycle model, the area fits", description=__doc__
+    )
+    verify.add_argument(
+        "target", metavar="TARGET", help="a number format, for example e4m3fn (up to 20 bits); scalesim; mac"
+    )
     verify.add_argument(
         "--rounding",
         choices=[Rounding.NEAREST_EVEN, Rounding.TOWARD_ZERO],
@@ -29,12 +37,17 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         type=Rounding,
         help="of a number format; default: nearest-even",
     )
+    verify.add_argument("--data", type=Path, metavar="FILE", help="other reference data for scalesim or mac (CSV)")
     verify.add_argument("--json", action="store_true", help="machine-readable output")
     verify.set_defaults(execute=_verify)
 
 
 def _verify(arguments: argparse.Namespace) -> int:
     match arguments.target:
+        case "scalesim":
+            return _verify_scalesim(arguments.data, arguments.json)
+        case "mac":
+            return _verify_mac(arguments.data, arguments.json)
         case _:
             return _verify_format(FloatFormat.parse(arguments.target), arguments.rounding, arguments.json)
 
@@ -72,3 +85,31 @@ def _verify_format(fmt: FloatFormat, rounding: Rounding, as_json: bool) -> int:
             f"{float(bits.view(np.float32))!r} (bits {int(bits):#010x})."
         )
     return 0 if proof.holds else _REFUTED
+
+
+def _verify_scalesim(data: Path | None, as_json: bool) -> int:
+    rows = read_rows(data or REFERENCE / "scalesim_cycles.csv")
+    found = match_scalesim(rows)
+    holds = not any(column.differing for column in found)
+    if as_json:
+        columns = [{name: getattr(column, name) for name in column.__slots__} for column in found]
+        print(json.dumps({"schema": "codesign.verify.scalesim/1", "holds": holds, "columns": columns}, indent=1))
+        return 0 if holds else _REFUTED
+    print(f"{'column':20} {'equal':>6} {'different':>10} {'not modelled':>13}")
+    for column in found:
+        line = f"{column.column:20} {column.matching:6} {len(column.differing):10} {column.not_modelled:13}"
+        print(line + (f"  case_id {', '.join(column.differing[:8])}" if column.differing else ""))
+    print(f"{len(rows)} rows; not modelled: DRAM counts under a bandwidth limit (prefetching), total time with stalls")
+    return 0 if holds else _REFUTED
+
+
+def _verify_mac(data: Path | None, as_json: bool) -> int:
+    found = match_mac(read_rows(data or REFERENCE / "mac_cost_points.csv"))
+    if as_json:
+        fits = [{name: getattr(fit, name) for name in fit.__slots__} for fit in found]
+        print(json.dumps({"schema": "codesign.verify.mac/1", "fits": fits}, indent=1))
+        return 0
+    print(f"{'fit':26} {'quantity':14} {'points':>6} {'mean error':>11} {'largest':>8}  worst")
+    for fit in found:
+        print(f"{fit.fit:26} {fit.quantity:14} {fit.points:6} {fit.mean_error:11.1%} {fit.max_error:8.1%}  {fit.worst}")
+    return 0

@@ -1,48 +1,190 @@
-"""Which matrix products and vector work each layer needs in each phase."""
+"""Which matrix products each layer needs in each phase, and how they read images through convolution windows."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
-from codesign.workload import Convolution, GemmShape, Linear, Phase, WeightLayer
+from codesign.design import Role
+from codesign.workload import Convolution, GemmShape, Linear, Matmul, Phase, gemm_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """How a matrix of (output pixels) x (channels x taps) lies in an image. See `cs_products` in csrc/codesign.h.
+
+    Rows are the first spatial dimension; all the others together are columns.
+    transposed : the matrix is (channels x taps) x (output pixels)
+    """
+
+    transposed: bool
+    out_rows: int
+    out_cols: int
+    in_rows: int
+    in_cols: int
+    row_step: int
+    row_span: int
+    taps: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
-    """`repeats` equal matrix products, and the distinct numbers that they read and write.
-
-    first, second, result : elements of operand A, operand B and C that move between DRAM and the chip at least once
-    """
+    """`repeats` equal matrix products C[m,n] += A[m,k] B[k,n]; `roles` are those of A, B and C."""
 
     phase: Phase
     gemm: GemmShape
-    repeats: int
-    first: int
-    second: int
-    result: int
+    repeats: int = 1
+    roles: tuple[Role, Role, Role]
+    image: Image | None = None
 
 
-def products(layer: WeightLayer, batch: int) -> list[Product]:
-    """The matrix products of one training step of `layer`: forward, input gradient (where needed), weight gradient."""
-    if isinstance(layer, Linear):
-        m, n, k, repeats = layer.rows * batch, layer.out_features, layer.in_features, 1
-        in_pixels, taps = m, 1
-        stride = 1
-    else:
-        repeats, taps, stride = layer.groups, math.prod(layer.kernel), math.prod(layer.stride)
-        m, n = math.prod(layer.out_size) * batch, layer.out_channels // layer.groups
-        k = layer.in_channels // layer.groups * taps
-        in_pixels = math.prod(layer.in_size) * batch
-    x, w, y = layer.in_elements * batch, k * n * repeats, layer.out_elements * batch
-    found = [Product(phase=Phase.FORWARD, gemm=GemmShape(m=m, n=n, k=k), repeats=repeats, first=x, second=w, result=y)]
+_FORWARD = (Role.ACTIVATION, Role.WEIGHT, Role.ACTIVATION)
+_INPUT_GRAD = (Role.ERROR, Role.WEIGHT, Role.ERROR)
+_WEIGHT_GRAD = (Role.ACTIVATION, Role.ERROR, Role.GRADIENT)
+
+
+@lru_cache(maxsize=4096)
+def products(layer: Convolution | Linear | Matmul, batch: int) -> tuple[Product, ...]:
+    """The matrix products of one training step: forward, input gradient (where something needs it), weight gradient."""
+    match layer:
+        case Convolution():
+            return tuple(_convolution(layer, batch))
+        case Linear():
+            return tuple(_linear(layer, batch))
+        case Matmul():
+            return tuple(_matmul(layer, batch))
+
+
+def _linear(layer: Linear, batch: int) -> list[Product]:
+    forward = GemmShape(m=layer.rows * batch, n=layer.out_features, k=layer.in_features)
+    found = [Product(phase=Phase.FORWARD, gemm=forward, roles=_FORWARD)]
     if layer.needs_input_grad:
-        # stride s: each input pixel meets about 1/s of the taps in each dimension
-        gemm = GemmShape(m=in_pixels, n=k // taps, k=max(1, n * taps // stride))
-        found.append(Product(phase=Phase.INPUT_GRAD, gemm=gemm, repeats=repeats, first=y, second=w, result=x))
-    gemm = GemmShape(m=k, n=n, k=m)
-    found.append(Product(phase=Phase.WEIGHT_GRAD, gemm=gemm, repeats=repeats, first=x, second=y, result=w))
+        found.append(Product(phase=Phase.INPUT_GRAD, gemm=gemm_of(Phase.INPUT_GRAD, forward), roles=_INPUT_GRAD))
+    found.append(Product(phase=Phase.WEIGHT_GRAD, gemm=gemm_of(Phase.WEIGHT_GRAD, forward), roles=_WEIGHT_GRAD))
     return found
 
 
-__all__ = ["Convolution", "Product", "products"]
+def _matmul(layer: Matmul, batch: int) -> list[Product]:
+    """Both operands are activations, and both get a gradient."""
+    m, n, k, repeats = layer.m, layer.n, layer.k, layer.count * batch
+    a, e = Role.ACTIVATION, Role.ERROR
+    plan = (
+        (Phase.FORWARD, GemmShape(m=m, n=n, k=k), (a, a, a)),
+        (Phase.INPUT_GRAD, GemmShape(m=m, n=k, k=n), (e, a, e)),  # dA = dC B'
+        (Phase.INPUT_GRAD, GemmShape(m=k, n=n, k=m), (a, e, e)),  # dB = A' dC
+    )
+    return [Product(phase=phase, gemm=gemm, repeats=repeats, roles=roles) for phase, gemm, roles in plan]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Windows:
+    """The windows of a plain convolution from x to y. A transposed one is such a convolution read backwards."""
+
+    x_size: tuple[int, ...]
+    y_size: tuple[int, ...]
+    x_channels: int  # per group
+    y_channels: int
+    groups: int
+
+
+def _convolution(layer: Convolution, batch: int) -> list[Product]:
+    outer, inner = layer.in_channels // layer.groups, layer.out_channels // layer.groups
+    if not layer.transposed:
+        windows = _Windows(
+            x_size=layer.in_size, y_size=layer.out_size, x_channels=outer, y_channels=inner, groups=layer.groups
+        )
+        found = [_gather(layer, windows, batch, Phase.FORWARD, _FORWARD)]
+        if layer.needs_input_grad:
+            found += _scatter(layer, windows, batch, Phase.INPUT_GRAD, _INPUT_GRAD)
+        return [*found, _correlate(layer, windows, batch, _WEIGHT_GRAD)]
+    windows = _Windows(
+        x_size=layer.out_size, y_size=layer.in_size, x_channels=inner, y_channels=outer, groups=layer.groups
+    )
+    found = _scatter(layer, windows, batch, Phase.FORWARD, _FORWARD)
+    if layer.needs_input_grad:
+        found.append(_gather(layer, windows, batch, Phase.INPUT_GRAD, _INPUT_GRAD))
+    return [*found, _correlate(layer, windows, batch, (Role.ERROR, Role.ACTIVATION, Role.GRADIENT))]
+
+
+def _gather(layer: Convolution, windows: _Windows, batch: int, phase: Phase, roles: tuple[Role, Role, Role]) -> Product:
+    """y from x: each output pixel reads all taps of its window."""
+    taps = math.prod(layer.kernel)
+    gemm = GemmShape(m=batch * math.prod(windows.y_size), n=windows.y_channels, k=windows.x_channels * taps)
+    image = _image(layer, windows, transposed=False)
+    return Product(phase=phase, gemm=gemm, repeats=windows.groups, roles=roles, image=image)
+
+
+def _correlate(layer: Convolution, windows: _Windows, batch: int, roles: tuple[Role, Role, Role]) -> Product:
+    """dW from x and dy: contracts over all output pixels of the batch."""
+    taps = math.prod(layer.kernel)
+    gemm = GemmShape(m=windows.x_channels * taps, n=windows.y_channels, k=batch * math.prod(windows.y_size))
+    image = _image(layer, windows, transposed=True)
+    return Product(phase=Phase.WEIGHT_GRAD, gemm=gemm, repeats=windows.groups, roles=roles, image=image)
+
+
+def _image(layer: Convolution, windows: _Windows, *, transposed: bool) -> Image:
+    return Image(
+        transposed=transposed,
+        out_rows=windows.y_size[0],
+        out_cols=math.prod(windows.y_size[1:]),
+        in_rows=windows.x_size[0],
+        in_cols=math.prod(windows.x_size[1:]),
+        row_step=layer.stride[0],
+        row_span=layer.dilation[0] * (layer.kernel[0] - 1) + 1,
+        taps=math.prod(layer.kernel),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Residue:
+    """Pixels of one dimension that have the same remainder by the stride, and the taps that reach them."""
+
+    pixels: int
+    taps: int
+    span: int  # distance in y from the first to the last tap, both included
+
+
+def _residues(size: int, kernel: int, stride: int, padding: int, dilation: int) -> list[_Residue]:
+    """Tap t of pixel i reads y[(i + padding - t dilation) / stride] where that divides evenly."""
+    found = []
+    for remainder in range(min(stride, size)):
+        taps = [t for t in range(kernel) if (remainder + padding - t * dilation) % stride == 0]
+        if taps:
+            span = (taps[-1] - taps[0]) * dilation // stride + 1
+            found.append(_Residue(pixels=-(-(size - remainder) // stride), taps=len(taps), span=span))
+    return found
+
+
+def _scatter(
+    layer: Convolution, windows: _Windows, batch: int, phase: Phase, roles: tuple[Role, Role, Role]
+) -> list[Product]:
+    """x from y: the transposed convolution, as one dense convolution for each remainder of a pixel by the stride.
+
+    So the zeros between the pixels of y are never multiplied; pixels that no tap reaches have no product.
+    """
+    dimensions = [
+        _residues(size, kernel, stride, padding, dilation)
+        for size, kernel, stride, padding, dilation in zip(
+            windows.x_size, layer.kernel, layer.stride, layer.padding, layer.dilation, strict=True
+        )
+    ]
+    found = []
+    for parts in itertools.product(*dimensions):
+        taps = math.prod(part.taps for part in parts)
+        gemm = GemmShape(
+            m=batch * math.prod(part.pixels for part in parts), n=windows.x_channels, k=windows.y_channels * taps
+        )
+        image = Image(
+            transposed=False,
+            out_rows=parts[0].pixels,
+            out_cols=math.prod(part.pixels for part in parts[1:]),
+            in_rows=windows.y_size[0],
+            in_cols=math.prod(windows.y_size[1:]),
+            row_step=1,
+            row_span=parts[0].span,
+            taps=taps,
+        )
+        found.append(Product(phase=phase, gemm=gemm, repeats=windows.groups, roles=roles, image=image))
+    return found

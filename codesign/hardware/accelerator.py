@@ -1,11 +1,14 @@
-"""The machine: arrays of multiply-accumulate units, memories, a vector unit. Every number has its source beside it."""
+"""The machine: arrays of multiply-accumulate units, memories, a vector unit. Every number has its source beside it.
+
+Each part has `source`, where its numbers come from, and `recalled`, the fields that were recalled, not read there.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 
-from codesign.errors import ConfigError
+from codesign.errors import ConfigError, did_you_mean
 
 
 class Dataflow(StrEnum):
@@ -24,19 +27,30 @@ class ThroughputLaw(StrEnum):
     ISO_AREA = "iso-area"  # as many units as fit into the area of one native unit
 
 
-def _positive(where: str, record: object, *names: str) -> None:
-    for name in names:
+class MacModel(StrEnum):
+    """Which published fit gives area and energy of a multiply-accumulate unit."""
+
+    PUBLISHED_28NM = "published-28nm"
+    SYNTHESISED_45NM = "synthesised-45nm"
+    BLOCK_DOT = "block-dot"
+
+
+def _check(record: object, positive: tuple[str, ...]) -> None:
+    for name in positive:
         value = getattr(record, name)
         if not value > 0:
-            raise ConfigError(f"{where}: {name} must be positive, got {value:g}")
+            raise ConfigError(f"{name} must be positive, got {value:g}")
+    names = [field.name for field in fields(record)]  # type: ignore[arg-type]
+    for name in getattr(record, "recalled", ()):
+        if name not in names:
+            raise ConfigError(f"recalled names '{name}', which is not a field{did_you_mean(name, names)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MacArray:
     """`count` systolic arrays of `rows` x `cols` processing elements.
 
-    A GPU's tensor cores are described as many small arrays with the same product.
-    recalled : fields whose value was recalled, not read from the source
+    The tensor cores of a GPU are described as many small arrays with the same product.
     """
 
     rows: int
@@ -48,47 +62,85 @@ class MacArray:
     recalled: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _positive("array", self, "rows", "cols", "count", "clock_hz")
+        _check(self, ("rows", "cols", "count", "clock_hz"))
         if not self.dataflows:
-            raise ConfigError("array: dataflows is empty; give at least one of os, ws, is")
+            raise ConfigError("dataflows is empty; give at least one of os, ws, is")
 
     @property
-    def macs_per_cycle(self) -> int:
-        """Multiply-accumulates per cycle in the native format."""
+    def elements(self) -> int:
+        """Processing elements, each one multiply-accumulate a cycle in the native format."""
         return self.rows * self.cols * self.count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Throughput:
-    """Multiply-accumulates per unit and cycle, by operand width.
+    """Multiply-accumulates of a processing element per cycle, by format.
 
-    native_bits : operand width at which one unit does one multiply-accumulate a cycle
-    table : for `ThroughputLaw.TABLE`: operand bits (as text) -> multiply-accumulates per unit and cycle;
-        an operand runs at the rate of the narrowest listed width that holds it
+    native, native_accumulator : names of the formats in which an element does one a cycle
+    table : for the law `table` only: operand width in bits (as text) -> multiply-accumulates per element and cycle.
+        An operand runs at the rate of the narrowest listed width that holds it; a wider one cannot run.
     """
 
     law: ThroughputLaw
-    native_bits: int
+    native: str
+    native_accumulator: str
     table: dict[str, float]
     source: str
     recalled: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        _check(self, ())
+        if (self.law is ThroughputLaw.TABLE) != bool(self.table):
+            raise ConfigError(
+                f"law is '{self.law}' and table has {len(self.table)} entries; the law 'table' needs some, others have none"
+            )for width, rate in self.table.items():
+            if not width.isdecimal() or int(width) < 1:
+                raise ConfigError(f"table: '{width}' is not a width in bits")
+            if not rate >= 1 / 256:
+                raise ConfigError(f"table: the rate of {width} bits must be at least 1/256, got {rate:g}")
+        rates = [self.table[width] for width in sorted(self.table, key=int)]
+        if rates != sorted(rates, reverse=True):
+            raise ConfigError("table: a narrower operand must not be slower than a wider one")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sram:
-    """On-chip memory that holds the tiles, shared by all operands."""
+class MacCost:
+    """Area and energy of a processing element.
 
-    capacity_bytes: int
+    model : the fit; its node is in its name
+    energy_scale, area_scale : this machine's node by that of the fit
+    """
+
+    model: MacModel
+    energy_scale: float
+    area_scale: float
     source: str
     recalled: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _positive("sram", self, "capacity_bytes")
+        _check(self, ("energy_scale", "area_scale"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sram:
+    """On-chip memory that holds the tiles of all operands.
+
+    energy_pj_per_bit : mean of a read and a write
+    """
+
+    capacity_bytes: int
+    energy_pj_per_bit: float
+    area_um2_per_byte: float
+    source: str
+    recalled: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check(self, ("capacity_bytes", "energy_pj_per_bit", "area_um2_per_byte"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dram:
-    """Off-chip memory."""
+    """Off-chip memory. `latency_s`: from a request to its first bit."""
 
     capacity_bytes: int
     bandwidth_bytes_per_s: float
@@ -98,7 +150,9 @@ class Dram:
     recalled: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _positive("dram", self, "capacity_bytes", "bandwidth_bytes_per_s")
+        _check(self, ("capacity_bytes", "bandwidth_bytes_per_s", "energy_pj_per_bit"))
+        if self.latency_s < 0:
+            raise ConfigError(f"latency_s must not be negative, got {self.latency_s:g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +164,7 @@ class VectorUnit:
     recalled: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _positive("vector", self, "lanes")
+        _check(self, ("lanes",))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +175,7 @@ class Accelerator:
     description: str
     array: MacArray
     throughput: Throughput
+    mac: MacCost
     sram: Sram
     dram: Dram
     vector: VectorUnit
@@ -128,7 +183,7 @@ class Accelerator:
     @property
     def peak_macs_per_s(self) -> float:
         """Multiply-accumulates per second in the native format."""
-        return self.array.macs_per_cycle * self.array.clock_hz
+        return self.array.elements * self.array.clock_hz
 
     @property
     def ridge_point(self) -> float:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import cattrs
-from cattrs.errors import ForbiddenExtraKeysError, IterableValidationNote
-
 from codesign.errors import ConfigError, did_you_mean
 from codesign.hardware.accelerator import Accelerator
+from codesign.records import read_toml, strict_converter, structure
 
-_CONVERTER = cattrs.Converter(forbid_extra_keys=True)
+_CONVERTER = strict_converter()
 
 
 def _folder() -> Path:
@@ -29,43 +25,19 @@ def accelerator_names() -> list[str]:
     return sorted(path.stem for path in _folder().glob("*.toml"))
 
 
+def preset_path(name: str) -> Path:
+    """The file of a preset."""
+    if name not in accelerator_names():
+        raise ConfigError(f"no accelerator '{name}'{did_you_mean(name, accelerator_names())}")
+    return _folder() / f"{name}.toml"
+
+
 def load_accelerator(name: str | Path) -> Accelerator:
     """A preset by name, or the file of that path (ending in `.toml`)."""
-    path = Path(name)
-    if path.suffix != ".toml":
-        if str(name) not in accelerator_names():
-            raise ConfigError(f"no accelerator '{name}'{did_you_mean(str(name), accelerator_names())}")
-        path = _folder() / f"{name}.toml"
-    try:
-        record = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    return accelerator_of(record, str(path))
+    path = Path(name) if Path(name).suffix == ".toml" else preset_path(str(name))
+    return accelerator_of(read_toml(path), str(path))
 
 
-def accelerator_of(record: dict[str, Any], where: str) -> Accelerator:
-    """The accelerator of a parsed table; `where` begins the error message."""
-    try:
-        return _CONVERTER.structure(record, Accelerator)
-    except Exception as error:
-        raise ConfigError(f"{where}: {_reason(error, '')}") from error
-
-
-def _reason(error: BaseException, path: str) -> str:
-    """The first cause inside a cattrs exception group, with the keys that lead to it."""
-    if isinstance(error, ForbiddenExtraKeysError):
-        key = sorted(error.extra_fields)[0]
-        return f"{path}unknown key '{key}'{did_you_mean(key, [field.name for field in fields(error.cl)])}"
-    if isinstance(error, BaseExceptionGroup):
-        inner = error.exceptions[0]
-        notes = getattr(inner, "__notes__", [])
-        names = [note.name for note in notes if not isinstance(note, IterableValidationNote) and hasattr(note, "name")]
-        return _reason(inner, f"{path}{names[0]}: " if names else path)
-    if isinstance(error, KeyError):
-        return f"{path}key {error} is missing"
-    return f"{path}{error}"
-
-
-__all__ = ["accelerator_names", "accelerator_of", "load_accelerator"]
+def accelerator_of(table: dict[str, Any], where: str) -> Accelerator:
+    """The accelerator of a parsed file; `where` begins the error message."""
+    return structure(table, Accelerator, where, _CONVERTER)

@@ -37,15 +37,15 @@ class Pricing:
         dense_point = replace(point, channels=())
         dense = simulate(self.workload, dense_point, self.accelerator, optimizer=self.optimizer).by_phase()
         if not point.channels:
-            parts = {phase.value: _times(self.steps, dense[phase]) for phase in Phase}
+            parts = {phase.value: self.steps * dense[phase] for phase in Phase}
             return {**parts, STRUCTURE_SEARCH: Cost()}
         cut = simulate(self.workload, point, self.accelerator, optimizer=self.optimizer).by_phase()
         parts = {
-            phase.value: _times(self.dense_steps, dense[phase]) + _times(self.steps - self.dense_steps, cut[phase])
+            phase.value: self.dense_steps * dense[phase] + (self.steps - self.dense_steps) * cut[phase]
             for phase in Phase
         }
         batches = math.ceil(self.structure_images / self.workload.batch)
-        return {**parts, STRUCTURE_SEARCH: _times(batches, dense[Phase.FORWARD])}
+        return {**parts, STRUCTURE_SEARCH: batches * dense[Phase.FORWARD]}
 
     def latency_s(self, point: DesignPoint) -> float:
         """Seconds of a whole run."""
@@ -69,15 +69,3 @@ class Pricing:
             step = np.where(np.isfinite(step), step, 0.0)  # unequal levels of one tied group: never chosen together
             found[layer] = self.dense_steps * step[:1, :1] + (self.steps - self.dense_steps) * step
         return found
-
-
-def _times(count: int, cost: Cost) -> Cost:
-    return Cost(
-        compute_s=count * cost.compute_s,
-        vector_s=count * cost.vector_s,
-        memory_s=count * cost.memory_s,
-        latency_s=count * cost.latency_s,
-        traffic_bits=count * cost.traffic_bits,
-        macs=count * cost.macs,
-        energy_j=count * cost.energy_j,
-    )

@@ -1,17 +1,31 @@
 """What is computed: layers, phases, channel groups, whole networks. Only tracing a torch module imports torch."""
 
+from codesign.workload.build import groups_of
 from codesign.workload.builtin import builtin_workload, workload_names
 from codesign.workload.gemm import GemmShape, Phase, gemm_of
-from codesign.workload.layers import Convolution, Extent, Layer, Linear, VectorKind, VectorOp, WeightLayer
+from codesign.workload.layers import (
+    Convolution,
+    Embedding,
+    Extent,
+    Layer,
+    Linear,
+    Matmul,
+    VectorKind,
+    VectorOp,
+    WeightLayer,
+)
 from codesign.workload.network import ChannelGroup, Workload
+from codesign.workload.single import single_convolution, single_linear
 
 __all__ = [
     "ChannelGroup",
     "Convolution",
+    "Embedding",
     "Extent",
     "GemmShape",
     "Layer",
     "Linear",
+    "Matmul",
     "Phase",
     "VectorKind",
     "VectorOp",
@@ -19,5 +33,8 @@ __all__ = [
     "Workload",
     "builtin_workload",
     "gemm_of",
+    "groups_of",
+    "single_convolution",
+    "single_linear",
     "workload_names",
 ]

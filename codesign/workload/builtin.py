@@ -1,108 +1,61 @@
-"""Built-in network definitions that need no torch."""
+"""Built-in networks, written down without torch. Names of layers are those of the usual torch definitions."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from codesign.errors import ConfigError, did_you_mean
-from codesign.workload.layers import Convolution, Extent, Layer, Linear, VectorKind, VectorOp
-from codesign.workload.network import ChannelGroup, Workload
+from codesign.workload.network import Workload
+from codesign.workload.residual import mobilenet_v2, mobilenet_v3_large, resnet
+from codesign.workload.sketch import Sketch
+from codesign.workload.transformers import gpt, vit
+
+# Simonyan & Zisserman 2015, arXiv 1409.1556, table 1: columns A and D. M is 2x2 max pooling.
+_VGG11 = "64 M 128 M 256 256 M 512 512 M 512 512 M"
+_VGG16 = "64 64 M 128 128 M 256 256 256 M 512 512 512 M 512 512 512 M"
 
 
-class _Chain:
-    """A network under construction, one layer after the other."""
-
-    def __init__(self, channels: int, size: tuple[int, ...]) -> None:
-        self.layers: list[Layer] = []
-        self.sizes = {"input": channels}
-        self.producers: dict[str, list[str]] = {"input": []}
-        self.consumers: dict[str, list[str]] = {"input": []}
-        self.pinned = {"input": "the network's input"}
-        self.group, self.size, self.per_channel, self.owner = "input", size, math.prod(size), ""
-
-    def _weight_layer(self, name: str, channels: int) -> None:
-        self.consumers[self.group].append(name)
-        self.sizes[name], self.producers[name], self.consumers[name] = channels, [name], []
-        self.group, self.owner = name, name
-
-    def conv(
-        self, name: str, channels: int, kernel: int, *, stride: int = 1, padding: int = 0, bias: bool = True
-    ) -> None:
-        source, size = self.group, self.size
-        self.size = tuple((x + 2 * padding - kernel) // stride + 1 for x in size)
-        self.per_channel = math.prod(self.size)
-        self._weight_layer(name, channels)
-        dims = len(size)
-        self.layers.append(
-            Convolution(
-                name=name, in_channels=self.sizes[source], out_channels=channels, kernel=(kernel,) * dims,
-                stride=(stride,) * dims, padding=(padding,) * dims, dilation=(1,) * dims, groups=1, in_size=size,
-                out_size=self.size, bias=bias, inputs=Extent(((source, 1),)), out_group=name,
-                needs_input_grad=source != "input",
-            )
-        )  # fmt: skip
-
-    def linear(self, name: str, features: int) -> None:
-        source, multiplier = self.group, self.per_channel
-        self.size, self.per_channel = (), 1
-        self._weight_layer(name, features)
-        self.layers.append(
-            Linear(
-                name=name, in_features=self.sizes[source] * multiplier, out_features=features, rows=1, bias=True,
-                inputs=Extent(((source, multiplier),)), out_group=name, needs_input_grad=source != "input",
-            )
-        )  # fmt: skip
-
-    def vector(self, name: str, kind: VectorKind, *, weights: int = 0) -> None:
-        self._vector(name, kind, self.per_channel, weights)
-
-    def pool(self, name: str, kernel: int) -> None:
-        before = self.per_channel
-        self.size = tuple(x // kernel for x in self.size)
-        self.per_channel = math.prod(self.size)
-        self._vector(name, VectorKind.POOL, before, 0)
-
-    def _vector(self, name: str, kind: VectorKind, before: int, weights: int) -> None:
-        channels = self.sizes[self.group]
-        self.layers.append(
-            VectorOp(
-                name=name, kind=kind, inputs=Extent(((self.group, before),)),
-                outputs=Extent(((self.group, self.per_channel),)),
-                weights=Extent(((self.group, weights),)) if weights else Extent(), in_elements=channels * before,
-                out_elements=channels * self.per_channel, parameters=channels * weights, owner=self.owner,
-            )
-        )  # fmt: skip
-
-    def workload(self, name: str, batch: int) -> Workload:
-        self.pinned[self.group] = "the network's output"
-        self.vector("loss", VectorKind.LOSS)
-        groups = tuple(
-            ChannelGroup(
-                name=group, channels=size, producers=tuple(self.producers[group]),
-                consumers=tuple(self.consumers[group]), pinned=self.pinned.get(group, ""),
-            )
-            for group, size in self.sizes.items()
-        )  # fmt: skip
-        return Workload(name=name, batch=batch, layers=tuple(self.layers), groups=groups)
+def _vgg(name: str, layers: str, image: tuple[int, int, int], classes: int, batch: int) -> Workload:
+    """3x3 convolutions with batch norm and ReLU, 2x2 max pooling at each M, one linear layer."""
+    net = Sketch()
+    x, index = net.input(image), 0
+    for word in layers.split():
+        if word == "M":
+            x = net.max_pool(x, f"features.{index}", 2)
+            index += 1
+            continue
+        x = net.conv(x, f"features.{index}", int(word), 3, padding=1, bias=False)
+        x = net.batch_norm(x, f"features.{index + 1}")
+        x = net.activation(x, f"features.{index + 2}")
+        index += 3
+    x = net.linear(net.flatten(x), "classifier", classes)
+    return net.workload(name, x, batch)
 
 
-def _vgg16_cifar(batch: int) -> Workload:
-    """VGG-16 with batch norm for 32 x 32 images: 13 convolutions and one classifier. Simonyan & Zisserman 2015."""
-    chain, index = _Chain(3, (32, 32)), 0
-    for block in ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)):
-        for channels in block:
-            chain.conv(f"features.{index}", channels, 3, padding=1)
-            chain.vector(f"features.{index + 1}", VectorKind.BATCH_NORM, weights=2)
-            chain.vector(f"features.{index + 2}", VectorKind.ACTIVATION)
-            index += 3
-        chain.pool(f"features.{index}", 2)
-        index += 1
-    chain.linear("classifier", 10)
-    return chain.workload("vgg16-cifar", batch)
+def _lenet(name: str, batch: int) -> Workload:
+    """Two 5x5 convolutions, three linear layers, 28x28 images: LeCun et al. 1998, with ReLU and max pooling."""
+    net = Sketch()
+    x = net.input((1, 28, 28))
+    x = net.max_pool(net.activation(net.conv(x, "features.0", 6, 5, padding=2), "features.1"), "features.2", 2)
+    x = net.max_pool(net.activation(net.conv(x, "features.3", 16, 5), "features.4"), "features.5", 2)
+    x = net.activation(net.linear(net.flatten(x), "classifier.0", 120), "classifier.1")
+    x = net.activation(net.linear(x, "classifier.2", 84), "classifier.3")
+    return net.workload(name, net.linear(x, "classifier.4", 10), batch)
 
 
-_BUILTIN: dict[str, Callable[[int], Workload]] = {"vgg16-cifar": _vgg16_cifar}
+_BUILTIN: dict[str, Callable[[str, int], Workload]] = {
+    "lenet": _lenet,
+    "vgg-digits": lambda name, batch: _vgg(name, "16 16 M 32 32 M 64", (1, 8, 8), 10, batch),
+    "vgg-fashion-mnist": lambda name, batch: _vgg(name, "16 16 M 32 32 M 64 64 M", (1, 28, 28), 10, batch),
+    "vgg11-cifar": lambda name, batch: _vgg(name, _VGG11, (3, 32, 32), 10, batch),
+    "vgg16-cifar": lambda name, batch: _vgg(name, _VGG16, (3, 32, 32), 10, batch),
+    "resnet18-imagenet": lambda name, batch: resnet(name, batch, (2, 2, 2, 2), bottleneck=False),
+    "resnet50-imagenet": lambda name, batch: resnet(name, batch, (3, 4, 6, 3), bottleneck=True),
+    "mobilenet-v2": mobilenet_v2,
+    "mobilenet-v3-large": mobilenet_v3_large,
+    "vit-b16": vit,
+    "gpt-small": gpt,
+}
 
 
 def workload_names() -> list[str]:
@@ -111,7 +64,7 @@ def workload_names() -> list[str]:
 
 
 def builtin_workload(name: str, *, batch: int = 128) -> Workload:
-    """A built-in network by name."""
+    """A built-in network by name, with `batch` examples per training step."""
     if name not in _BUILTIN:
         raise ConfigError(f"no built-in workload '{name}'{did_you_mean(name, _BUILTIN)}")
-    return _BUILTIN[name](batch)
+    return _BUILTIN[name](name, batch)

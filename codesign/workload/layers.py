@@ -1,4 +1,7 @@
-"""What a network is made of, as plain values. Sizes are those of one example; the batch belongs to the `Workload`."""
+"""What a network is made of, as plain values. Sizes are those of one example; the batch belongs to the `Workload`.
+
+`sources` of a layer are the names of the layers that produced what it reads; inputs of the network have names too.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,14 @@ class Extent:
         """The extent `factor` times as large."""
         return Extent(tuple((group, multiplier * factor) for group, multiplier in self.terms), self.constant * factor)
 
+    @property
+    def groups(self) -> frozenset[str]:
+        """The channel groups that it follows."""
+        return frozenset(group for group, _ in self.terms)
+
+
+NOTHING = Extent()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Convolution:
@@ -37,9 +48,12 @@ class Convolution:
     inputs : how `in_channels` follows the channel groups
     out_group : the channel group that its output channels belong to
     needs_input_grad : False for a layer that reads the network's input
+    bias : has a bias of its own
+    shares : the layer whose weights it uses, and which counts them; empty for weights of its own
     """
 
     name: str
+    sources: tuple[str, ...]
     in_channels: int
     out_channels: int
     kernel: tuple[int, ...]
@@ -54,6 +68,7 @@ class Convolution:
     inputs: Extent
     out_group: str
     needs_input_grad: bool = True
+    shares: str = ""
 
     @property
     def in_group(self) -> str:
@@ -72,9 +87,9 @@ class Convolution:
 
     @property
     def parameters(self) -> int:
-        """Weights and biases."""
+        """Weights and biases of its own."""
         weights = self.in_channels * self.out_channels // self.groups * math.prod(self.kernel)
-        return weights + (self.out_channels if self.bias else 0)
+        return (0 if self.shares else weights) + (self.out_channels if self.bias else 0)
 
     @property
     def macs(self) -> int:
@@ -83,14 +98,14 @@ class Convolution:
         return math.prod(sites) * math.prod(self.kernel) * self.in_channels * self.out_channels // self.groups
 
     @property
-    def out_elements(self) -> int:
-        """Output numbers of one example."""
-        return self.out_channels * math.prod(self.out_size)
-
-    @property
     def in_elements(self) -> int:
         """Input numbers of one example."""
         return self.in_channels * math.prod(self.in_size)
+
+    @property
+    def out_elements(self) -> int:
+        """Output numbers of one example."""
+        return self.out_channels * math.prod(self.out_size)
 
     def resized(self, channels: Mapping[str, int]) -> Convolution:
         """The same convolution between groups of other sizes; a depthwise one keeps one group per channel."""
@@ -106,9 +121,14 @@ class Convolution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Linear:
-    """y = x W' + b on `rows` vectors of one example (1 for a classifier, the sequence length in a transformer)."""
+    """y = x W' + b on `rows` vectors of one example (1 for a classifier, the sequence length in a transformer).
+
+    bias : has a bias of its own
+    shares : the layer whose weights it uses, and which counts them; empty for weights of its own
+    """
 
     name: str
+    sources: tuple[str, ...]
     in_features: int
     out_features: int
     rows: int
@@ -116,6 +136,7 @@ class Linear:
     inputs: Extent
     out_group: str
     needs_input_grad: bool = True
+    shares: str = ""
 
     @property
     def in_channels(self) -> int:
@@ -139,8 +160,9 @@ class Linear:
 
     @property
     def parameters(self) -> int:
-        """Weights and biases."""
-        return self.in_features * self.out_features + (self.out_features if self.bias else 0)
+        """Weights and biases of its own."""
+        weights = self.in_features * self.out_features
+        return (0 if self.shares else weights) + (self.out_features if self.bias else 0)
 
     @property
     def macs(self) -> int:
@@ -148,32 +170,111 @@ class Linear:
         return self.rows * self.in_features * self.out_features
 
     @property
-    def out_elements(self) -> int:
-        """Output numbers of one example."""
-        return self.rows * self.out_features
-
-    @property
     def in_elements(self) -> int:
         """Input numbers of one example."""
         return self.rows * self.in_features
+
+    @property
+    def out_elements(self) -> int:
+        """Output numbers of one example."""
+        return self.rows * self.out_features
 
     def resized(self, channels: Mapping[str, int]) -> Linear:
         """The same layer between groups of other sizes."""
         return replace(self, in_features=self.inputs.of(channels), out_features=channels[self.out_group])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matmul:
+    """`count` products of two activations per example, C[m,n] = A[m,k] B[k,n], as in attention. Its sizes are fixed.
+
+    owner : the weight layer whose formats it has
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    count: int
+    m: int
+    n: int
+    k: int
+    owner: str
+
+    @property
+    def parameters(self) -> int:
+        """None of its own."""
+        return 0
+
+    @property
+    def macs(self) -> int:
+        """Forward multiply-accumulates of one example."""
+        return self.count * self.m * self.n * self.k
+
+    @property
+    def in_elements(self) -> int:
+        """Input numbers of one example, both operands."""
+        return self.count * (self.m + self.n) * self.k
+
+    @property
+    def out_elements(self) -> int:
+        """Output numbers of one example."""
+        return self.count * self.m * self.n
+
+    def resized(self, channels: Mapping[str, int]) -> Matmul:
+        """Itself: the channels that it reads cannot be removed."""
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedding:
+    """`rows` look-ups of one example in a table of `entries` vectors.
+
+    shared : the look-ups do not depend on the example (positions), and are done once a step
+    owner : the weight layer whose formats it has, and to which option tables add its cost
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    entries: int
+    width: int
+    rows: int
+    shared: bool
+    out_group: str
+    owner: str
+
+    @property
+    def parameters(self) -> int:
+        """Entries of the table."""
+        return self.entries * self.width
+
+    @property
+    def macs(self) -> int:
+        """A look-up multiplies nothing."""
+        return 0
+
+    @property
+    def out_elements(self) -> int:
+        """Output numbers of one example."""
+        return self.rows * self.width
+
+    def resized(self, channels: Mapping[str, int]) -> Embedding:
+        """The same table with vectors of another width."""
+        return replace(self, width=channels[self.out_group])
+
+
 class VectorKind(StrEnum):
     """Work without matrix products: bound by memory, done on the vector unit."""
 
     BATCH_NORM = "batch-norm"
-    LAYER_NORM = "layer-norm"  # any norm whose statistics are taken over one row: layer, group, instance, RMS
-    ACTIVATION = "activation"
-    POOL = "pool"
+    ROW_NORM = "row-norm"  # statistics over one row or example: layer, group, instance, RMS norm
+    ACTIVATION = "activation"  # one tensor in, one of the same size out
+    MAX_POOL = "max-pool"
+    REDUCE = "reduce"  # average pools, means, sums, resampling
     ADD = "add"
     MULTIPLY = "multiply"
     CONCATENATE = "concatenate"
     SOFTMAX = "softmax"
     DROPOUT = "dropout"
+    FORK = "fork"  # a tensor with several readers: its gradients are added
     LOSS = "loss"
 
 
@@ -182,19 +283,29 @@ class VectorOp:
     """Elementwise or reducing work on whole tensors.
 
     inputs, outputs : elements of one example, and how they follow the channel groups
+    readers : of a fork, the layers that read the tensor
     weights : parameters of its own, as scale and shift of a norm
+    needs_input_grad : False where nothing before it has parameters
     owner : the weight layer whose formats it has, and to which option tables add its cost
     """
 
     name: str
+    sources: tuple[str, ...]
     kind: VectorKind
     inputs: Extent
     outputs: Extent
-    weights: Extent = Extent()
+    weights: Extent = NOTHING
     in_elements: int
     out_elements: int
     parameters: int = 0
+    readers: int = 1
+    needs_input_grad: bool = True
     owner: str
+
+    @property
+    def macs(self) -> int:
+        """Not counted: matrix products only."""
+        return 0
 
     def resized(self, channels: Mapping[str, int]) -> VectorOp:
         """The same work on groups of other sizes."""
@@ -207,7 +318,8 @@ class VectorOp:
 
 
 WeightLayer = Convolution | Linear
-Layer = Convolution | Linear | VectorOp
+AttachedLayer = Matmul | Embedding | VectorOp  # has an owner
+Layer = WeightLayer | AttachedLayer
 
 
 def _only_group(name: str, inputs: Extent) -> str:

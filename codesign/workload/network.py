@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from codesign.errors import ModelError, did_you_mean
-from codesign.workload.layers import Convolution, Layer, Linear, VectorOp, WeightLayer
+from codesign.workload.layers import Convolution, Embedding, Layer, Linear, WeightLayer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelGroup:
     """Channels that can only be removed together, because several layers share them.
 
-    producers : weight layers whose output channels these are
+    producers : convolutions, linear layers and embeddings whose output channels these are
     consumers : weight layers that read them
     pinned : why they cannot be changed (the network's input or output, heads of an attention), or empty
     """
@@ -70,7 +70,7 @@ class Workload:
     @property
     def macs(self) -> int:
         """Forward multiply-accumulates of one example."""
-        return sum(layer.macs for layer in self.layers if not isinstance(layer, VectorOp))
+        return sum(layer.macs for layer in self.layers)
 
     def with_batch(self, batch: int) -> Workload:
         """The same network with another batch size."""
@@ -84,7 +84,7 @@ class Workload:
         """
         counts = {group.name: group.channels for group in self.groups}
         asked: dict[str, str] = {}
-        layers = self.weight_layers
+        layers = {x.name: x for x in self.layers if isinstance(x, Convolution | Linear | Embedding)}
         groups = self.channel_groups
         for layer, kept in channels.items():
             if layer not in layers:

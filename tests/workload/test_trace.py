@@ -1,32 +1,17 @@
+"""Tracing: what is tied, what follows, what is refused. Expected counts are worked out by hand."""
+
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from codesign import Workload
-from codesign.workload import builtin_workload
+from codesign.errors import ModelError
+from codesign.workload import Convolution, Linear, Matmul, VectorKind, VectorOp
 
 
-def vgg16() -> nn.Module:
-    layers, channels = [], 3
-    for block in ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)):
-        for width in block:
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-            channels = width
-        layers.append(nn.MaxPool2d(2))
-    net = nn.Sequential()
-    net.add_module("features", nn.Sequential(*layers))
-    net.add_module("flatten", nn.Flatten())
-    net.add_module("classifier", nn.Linear(512, 10))
-    return net
-
-
-def test_the_built_in_vgg_equals_the_traced_one():
-    traced = Workload.from_torch(vgg16(), torch.zeros(2, 3, 32, 32), batch=128, name="vgg16-cifar")
-    assert traced == builtin_workload("vgg16-cifar", batch=128)
-    assert traced.parameters == sum(p.numel() for p in vgg16().parameters())
-
-
-class Block(nn.Module):
+class Tied(nn.Module):
     def __init__(self):
         super().__init__()
         self.conv = nn.Conv2d(8, 8, 3, padding=1)
@@ -36,13 +21,159 @@ class Block(nn.Module):
         return torch.relu(x + self.depthwise(self.conv(x)))
 
 
-def test_a_residual_addition_and_a_depthwise_convolution_tie_their_channels():
-    net = nn.Sequential(nn.Conv2d(3, 8, 1), Block(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 16, 5))
-    workload = Workload.from_torch(net, torch.zeros(1, 3, 8, 8))
-    group = workload.channel_groups["0"]
+def tied() -> Workload:
+    net = nn.Sequential(nn.Conv2d(3, 8, 1), Tied(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 16, 5))
+    return Workload.from_torch(net, torch.zeros(1, 3, 8, 8))
+
+
+def test_a_residual_sum_and_a_depthwise_convolution_tie_their_channels():
+    group = tied().channel_groups["0"]
     assert group.producers == ("0", "1.conv", "1.depthwise")
     assert group.consumers == ("1.conv", "1.depthwise", "4")
-    smaller = workload.with_channels({"0": 3}).weight_layers
-    assert (smaller["1.conv"].in_channels, smaller["1.depthwise"].groups, smaller["4"].in_features) == (3, 3, 48)
-    with pytest.raises(Exception, match="share their output channels"):
-        workload.with_channels({"0": 3, "1.conv": 4})
+    assert group.channels == 8
+
+
+def test_consumers_norms_and_the_classifier_follow_a_cut():
+    smaller = tied().with_channels({"0": 3})
+    layers = smaller.weight_layers
+    assert (layers["1.conv"].in_channels, layers["1.conv"].out_channels) == (3, 3)
+    assert layers["1.depthwise"].groups == 3
+    assert layers["4"].in_features == 3 * 16  # 4 x 4 maps after the pool
+    # 3 x 3 + 3, 3 x 3 x 9 + 3, 3 x 9 + 3, 48 x 5 + 5
+    assert smaller.parameters == 12 + 84 + 30 + 245
+
+
+@pytest.mark.parametrize(
+    ("channels", "message"),
+    [
+        ({"0": 3, "1.conv": 4}, "layers '0' and '1.conv' share their output channels; 3 and 4 kept contradict"),
+        ({"0": 0}, "layer '0': 0 output channels; a layer cannot lose all its channels"),
+        ({"0": 9}, "layer '0': 9 output channels asked for, it has 8"),
+        ({"4": 3}, "layer '4': its 5 output channels are fixed: the network's output"),
+        ({"1.con": 3}, "no weight layer '1.con'; did you mean '1.conv'"),
+    ],
+)
+def test_an_impossible_cut_is_refused(channels, message):
+    with pytest.raises(ModelError, match=message):
+        tied().with_channels(channels)
+
+
+def test_the_readers_of_a_forked_tensor_are_counted():
+    forks = [x for x in tied().layers if isinstance(x, VectorOp) and x.kind is VectorKind.FORK]
+    assert [(fork.name, fork.readers, fork.owner) for fork in forks] == [("0.fork", 2, "0")]
+
+
+class Odd(nn.Module):
+    """Grouped, dilated, strided, transposed; concatenated; a norm per group; a gate; a product of activations."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, stride=2, padding=2, dilation=2)
+        self.norm = nn.GroupNorm(2, 8)
+        self.grouped = nn.Conv2d(8, 12, 3, padding="same", groups=4)
+        self.up = nn.ConvTranspose2d(20, 6, 4, stride=2, padding=1)
+        self.scale = nn.Parameter(torch.ones(6, 1, 1))
+        self.attend = nn.MultiheadAttention(6, 2, batch_first=True)
+        self.out = nn.Linear(6, 4)
+
+    def forward(self, x):
+        x = nn.functional.silu(self.norm(self.stem(x)))
+        x = self.up(torch.cat([x, self.grouped(x)], dim=1)) * self.scale
+        x = x.flatten(2).transpose(1, 2)
+        x = x + self.attend(x, x, x, need_weights=False)[0]
+        return self.out(x.mean(dim=1))
+
+
+def test_odd_layers_have_the_parameters_and_products_that_torch_counts():
+    model, example = Odd(), torch.zeros(2, 3, 16, 16)
+    workload = Workload.from_torch(model, example)
+    assert workload.batch == 2
+    assert workload.parameters == sum(parameter.numel() for parameter in model.parameters())
+    counter = FlopCounterMode(display=False)
+    with counter, sdpa_kernel(SDPBackend.MATH):  # of fused attention the counter sees nothing
+        model(example)
+    assert 4 * workload.macs == counter.get_total_flops()
+    up = workload.weight_layers["up"]
+    assert isinstance(up, Convolution)
+    assert up.transposed and up.out_size == (16, 16)
+    assert [group for group, _ in up.inputs.terms] == ["stem", "grouped"]
+    assert sum(isinstance(layer, Matmul) for layer in workload.layers) == 2
+
+
+def test_a_group_that_is_reshaped_into_heads_is_pinned_and_one_beside_it_is_not():
+    layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+    workload = Workload.from_torch(layer, torch.zeros(2, 5, 16))
+    hidden = workload.weight_layers["linear1"]
+    assert isinstance(hidden, Linear)
+    assert not workload.channel_groups[hidden.out_group].pinned
+    assert workload.with_channels({"linear1": 7}).weight_layers["linear2"].in_channels == 7
+    assert "splits" in workload.channel_groups["self_attn.in_proj"].pinned or "divides" in (
+        workload.channel_groups["self_attn.in_proj"].pinned
+    )
+
+
+class Unknown(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return torch.cumsum(self.inner(x), dim=1)
+
+
+class Unused(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used, self.unused = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.used(x)
+
+
+class Language(nn.Module):
+    """A table that is also the output matrix, and a layer that is applied twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.twice = nn.Embedding(20, 8), nn.Linear(8, 8)
+        self.head = nn.Linear(8, 20)
+        self.head.weight = self.table.weight
+
+    def forward(self, index):
+        x = self.table(index)
+        return self.head(self.twice(torch.relu(self.twice(x))))
+
+
+def test_shared_weights_are_counted_once_and_tie_the_channels_that_they_connect():
+    model = Language()
+    workload = Workload.from_torch(model, torch.zeros(2, 5, dtype=torch.long))
+    assert workload.parameters == sum(p.numel() for p in model.parameters()) == 20 * 8 + 8 * 8 + 8 + 20
+    layers = workload.weight_layers
+    assert [layer.shares for layer in layers.values()] == ["", "twice", "table"]
+    assert workload.channel_groups["table"].producers == ("table", "twice", "twice_2")
+    smaller = workload.with_channels({"twice": 6})
+    assert smaller.parameters == 20 * 6 + 6 * 6 + 6 + 20
+
+
+def test_an_operation_that_is_not_understood_names_its_node():
+    with pytest.raises(ModelError, match=r"node 'cumsum'.*operation 'cumsum.default' is not understood"):
+        Workload.from_torch(Unknown(), torch.zeros(2, 4))
+
+
+def test_parameters_that_are_not_accounted_for_are_refused():
+    with pytest.raises(ModelError, match="a parameter is used in a way that is not understood, or not used at all"):
+        Workload.from_torch(Unused(), torch.zeros(2, 4))
+
+
+def test_what_torch_cannot_export_says_why():
+    with pytest.raises(ModelError, match=r"torch\.export cannot trace Linear"):
+        Workload.from_torch(nn.Linear(4, 4), torch.zeros(2, 5))
+
+
+def test_tracing_leaves_the_model_as_it_was():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Dropout())
+    model[1].eval()
+    before = [module.training for module in model.modules()]
+    Workload.from_torch(model, torch.zeros(1, 3, 1, 1))
+    assert [module.training for module in model.modules()] == before
+    assert int(model[1].num_batches_tracked) == 0

@@ -1,0 +1,131 @@
+"""Tables for a search: what every option of every weight layer costs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from codesign.cost.report import owner_of
+from codesign.cost.rows import Rows
+from codesign.cost.scales import NO_SCALES, Scales
+from codesign.cost.vector import Optimizer
+from codesign.design import LayerFormats
+from codesign.errors import CostError, did_you_mean
+from codesign.hardware import Accelerator
+from codesign.workload import Convolution, Layer, Linear, Phase, Workload, groups_of
+
+_PHASES = list(Phase)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionTable:
+    """Cost of every option of every weight layer, with all that belongs to it: norms, activations, pools, update.
+
+    levels : channel group -> the channel counts of its options, in the order given
+    formats : the format options
+    seconds : weight layer -> array [in_group level, out_group level, format, phase in the order of `Phase`]
+    traffic_bytes, energy_j : weight layer -> array of the same shape
+
+    Where one group is both input and output of a layer (depthwise), unequal levels are impossible: infinity.
+    """
+
+    levels: dict[str, tuple[int, ...]]
+    formats: tuple[LayerFormats, ...]
+    seconds: dict[str, np.ndarray]
+    traffic_bytes: dict[str, np.ndarray]
+    energy_j: dict[str, np.ndarray]
+
+
+def option_table(
+    workload: Workload,
+    accelerator: Accelerator,
+    *,
+    levels: Mapping[str, Sequence[int]],
+    formats: Sequence[LayerFormats],
+    optimizer: Optimizer = Optimizer.MOMENTUM,
+    scales: Scales = NO_SCALES,
+    threads: int = 1,
+) -> OptionTable:
+    """Every weight layer x (input level, output level, format option): seconds, bytes and joules per phase.
+
+    levels : channel group -> channel counts to price; a group that is absent has one level, its present size
+
+    The latency of a design point is the sum over weight layers of its options' seconds: exactly what `simulate` gives.
+    All matrix products go to the core in one call, where equal ones are solved once.
+    """
+    groups = workload.channel_groups
+    for name, counts in levels.items():
+        if name not in groups:
+            raise CostError(f"workload '{workload.name}' has no channel group '{name}'{did_you_mean(name, groups)}")
+        if groups[name].pinned and tuple(counts) != (groups[name].channels,):
+            raise CostError(f"channel group '{name}' keeps its {groups[name].channels} channels: {groups[name].pinned}")
+        for count in counts:
+            if not 1 <= count <= groups[name].channels:
+                raise CostError(f"channel group '{name}': level {count} is not within 1 to {groups[name].channels}")
+    counts_of = {name: tuple(levels.get(name, (group.channels,))) for name, group in groups.items()}
+    parts: dict[str, list[Layer]] = {name: [] for name in workload.weight_layers}
+    for layer in workload.layers:
+        parts[owner_of(layer)].append(layer)
+
+    rows = Rows(accelerator, optimizer, scales)
+    places: list[tuple[str, tuple[int, int, int]]] = []  # of each part in `rows`
+    shapes: dict[str, tuple[int, int, int, int]] = {}
+    for name, owner in workload.weight_layers.items():
+        shapes[name] = (
+            len(counts_of[owner.in_group]), len(counts_of[owner.out_group]), len(formats), len(_PHASES)
+        )  # fmt: skip
+        for part in parts[name]:
+            _check_groups(part, owner, counts_of)
+            _add_options(rows, places, part, owner, counts_of, formats, workload.batch)
+    solved = rows.solve(threads=threads)
+
+    columns = solved.columns
+    wanted = {
+        "seconds": columns["latency_s"],
+        "traffic_bytes": columns["traffic_bits"] / 8,
+        "energy_j": columns["mac_j"] + columns["sram_j"] + columns["dram_j"],
+    }
+    tables = {kind: {name: np.zeros(shape) for name, shape in shapes.items()} for kind in wanted}
+    owners = np.array([list(shapes).index(name) for name, _ in places])[solved.layer_numbers]
+    at = np.array([place for _, place in places])[solved.layer_numbers]
+    for kind, values in wanted.items():
+        for i, name in enumerate(shapes):
+            mine = owners == i
+            np.add.at(tables[kind][name], (*at[mine].T, solved.phase_numbers[mine]), values[mine])
+            owner = workload.weight_layers[name]
+            if owner.in_group == owner.out_group:
+                impossible = ~np.equal.outer(counts_of[owner.in_group], counts_of[owner.out_group])
+                tables[kind][name][impossible] = np.inf
+    return OptionTable(levels=counts_of, formats=tuple(formats), **tables)
+
+
+def _check_groups(part: Layer, owner: Convolution | Linear, levels: Mapping[str, Sequence[int]]) -> None:
+    foreign = [group for group in groups_of(part) - groups_of(owner) if len(levels[group]) > 1]
+    if foreign:
+        raise CostError(
+            f"layer '{part.name}' depends on channel group '{foreign[0]}', which its owner '{owner.name}' neither "
+            f"reads nor writes; give '{foreign[0]}' one level"
+        )
+
+
+def _add_options(
+    rows: Rows,
+    places: list[tuple[str, tuple[int, int, int]]],
+    part: Layer,
+    owner: Convolution | Linear,
+    levels: Mapping[str, tuple[int, ...]],
+    formats: Sequence[LayerFormats],
+    batch: int,
+) -> None:
+    ins, outs = levels[owner.in_group], levels[owner.out_group]
+    base = {group: counts[0] for group, counts in levels.items()}
+    for (i, x), (o, y) in itertools.product(enumerate(ins), enumerate(outs)):
+        if owner.in_group == owner.out_group and i != o:
+            continue
+        sized = part.resized({**base, owner.in_group: x, owner.out_group: y})
+        for f, option in enumerate(formats):
+            rows.add(sized, option, batch)
+            places.append((owner.name, (i, o, f)))

@@ -1,0 +1,201 @@
+"""The `scalesim` mode: what SCALE-Sim 3.0.0 reports for one layer, to the cycle, its known faults included.
+
+It exists to show that the model is right, and to compare with results of that simulator. Stalls are not reproduced: there
+they are added twice and depend on the output bandwidth alone, so `total_cycles` is that of its stall-free mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from codesign.cost.columns import fill_struct, struct_columns
+from codesign.cost.lower import products
+from codesign.cost.machine import DATAFLOWS
+from codesign.errors import CostError
+from codesign.hardware import Accelerator, Dataflow
+from codesign.native import ffi, lib
+from codesign.workload import Convolution, GemmShape, Linear, Matmul, Workload
+
+_LAYER_COLUMNS = struct_columns("cs_scalesim_layers")
+_COUNT_COLUMNS = struct_columns("cs_scalesim_counts")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleSimConvolution:
+    """A convolution as that simulator has it: on the padded image, one stride, output rows rounded up."""
+
+    in_rows: int
+    in_cols: int
+    channels: int
+    kernel_rows: int
+    kernel_cols: int
+    stride: int
+    filters: int
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if getattr(self, name) < 1:
+                raise CostError(f"convolution: {name} must be positive, got {getattr(self, name)}")
+        for kernel, size in (("kernel_rows", "in_rows"), ("kernel_cols", "in_cols")):
+            if getattr(self, kernel) > getattr(self, size):
+                raise CostError(
+                    f"convolution: {kernel} {getattr(self, kernel)} exceeds the padded {size} {getattr(self, size)}"
+                )
+
+    @property
+    def gemm(self) -> GemmShape:
+        """The product that it is unrolled into: output pixels x filters x window."""
+        rows = -(-(self.in_rows - self.kernel_rows + self.stride) // self.stride)
+        cols = -(-(self.in_cols - self.kernel_cols + self.stride) // self.stride)
+        return GemmShape(m=rows * cols, n=self.filters, k=self.kernel_rows * self.kernel_cols * self.channels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleSimCase:
+    """One layer on one array. Memory in kB of one-byte words, as that simulator's configuration has it."""
+
+    layer: GemmShape | ScaleSimConvolution
+    dataflow: Dataflow
+    rows: int
+    cols: int
+    ifmap_kb: int
+    filter_kb: int
+    ofmap_kb: int
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "cols", "ifmap_kb", "filter_kb", "ofmap_kb"):
+            if getattr(self, name) < 1:
+                raise CostError(f"{name} must be positive, got {getattr(self, name)}")
+
+    @property
+    def gemm(self) -> GemmShape:
+        """The product that the array computes."""
+        return self.layer if isinstance(self.layer, GemmShape) else self.layer.gemm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleSimCounts:
+    """What SCALE-Sim reports. Percentages as in its reports; words for SRAM and DRAM."""
+
+    folds: int
+    compute_cycles: int
+    total_cycles: int
+    mapping_efficiency_pct: float
+    compute_utilisation_pct: float
+    overall_utilisation_pct: float
+    sram_ifmap_reads: int
+    sram_filter_reads: int
+    sram_ofmap_writes: int
+    dram_ifmap_reads: int
+    dram_filter_reads: int
+    dram_ofmap_writes: int
+
+
+def scalesim(cases: Sequence[ScaleSimCase]) -> list[ScaleSimCounts]:
+    """The counts of every case; closed forms, but for the ifmap of a convolution, whose stream is simulated."""
+    columns = {
+        "dataflow": [DATAFLOWS.index(case.dataflow) for case in cases],
+        "rows": [case.rows for case in cases],
+        "cols": [case.cols for case in cases],
+        **{name: [getattr(case.gemm, name) for case in cases] for name in "mnk"},
+        "ifmap_buffer": [_operand_words(case.ifmap_kb) for case in cases],
+        "filter_buffer": [_operand_words(case.filter_kb) for case in cases],
+        "ofmap_buffer": [512 * case.ofmap_kb for case in cases],
+    }
+    layers = {name: np.array(columns[name], dtype) for name, dtype in _LAYER_COLUMNS.items()}
+    counts = {name: np.empty(len(cases), dtype) for name, dtype in _COUNT_COLUMNS.items()}
+    keep: list[object] = []
+    bad = ffi.new("size_t *")
+    c_layers = fill_struct("cs_scalesim_layers", layers, slice(None), keep)
+    c_layers.count = len(cases)
+    status = lib.cs_scalesim(c_layers, fill_struct("cs_scalesim_counts", counts, slice(None), keep), bad)
+    if status != lib.CS_OK:
+        why = "more than 2^55 counts" if status == lib.CS_ERR_OVERFLOW else "a size out of range (arrays end at 65536)"
+        raise CostError(f"case {bad[0]}: {cases[bad[0]]}: {why}")
+    return [_result(case, {name: int(column[i]) for name, column in counts.items()}) for i, case in enumerate(cases)]
+
+
+def _operand_words(kilobytes: int) -> int:
+    return 50 * (1024 * kilobytes // 100)
+
+
+def _result(case: ScaleSimCase, counts: dict[str, int]) -> ScaleSimCounts:
+    m, n, k = case.gemm.m, case.gemm.n, case.gemm.k
+    rows, cols, folds = case.rows, case.cols, counts["folds"]
+    match case.dataflow:
+        case Dataflow.OS:
+            mapped, busy = m * n, k / (k + rows + cols - 2)
+        case Dataflow.WS:
+            mapped, busy = k * n, m / (m + 2 * rows + 2 * cols - 3)
+        case Dataflow.IS:
+            mapped, busy = k * m, n / (n + 2 * rows + 2 * cols - 3)
+    efficiency = 100 * mapped / (folds * rows * cols)
+    if isinstance(case.layer, ScaleSimConvolution):
+        counts = counts | {"dram_ifmap_reads": _ifmap_reads(case, case.layer)}
+    return ScaleSimCounts(
+        total_cycles=counts["compute_cycles"],
+        mapping_efficiency_pct=efficiency,
+        compute_utilisation_pct=efficiency * busy,
+        overall_utilisation_pct=100 * m * n * k / (max(1, counts["compute_cycles"]) * rows * cols),
+        **counts,
+    )
+
+
+def _ifmap_reads(case: ScaleSimCase, layer: ScaleSimConvolution) -> int:
+    scratch = np.empty(layer.in_rows * layer.in_cols * layer.channels, np.int32)
+    reads = ffi.new("int64_t *")
+    c_layer = ffi.new("cs_scalesim_convolution *", {name: getattr(layer, name) for name in layer.__slots__})
+    status = lib.cs_scalesim_ifmap(
+        c_layer, DATAFLOWS.index(case.dataflow), case.rows, case.cols, _operand_words(case.ifmap_kb),
+        ffi.from_buffer("int32_t[]", scratch), len(scratch), reads,
+    )  # fmt: skip
+    if status != lib.CS_OK:
+        raise CostError(f"{layer}: its ifmap stream is longer than 2^40 words, too long to simulate")
+    return int(reads[0])
+
+
+def simulate_scalesim(network: Workload, accelerator: Accelerator) -> list[dict[str, Any]]:
+    """The counts of every matrix product of a training step, as plain records.
+
+    Convolutions are unrolled into products, so that pixels under several windows count several times. On-chip memory is
+    divided into equal thirds for ifmap, filter and ofmap; the first dataflow of the accelerator and one of its arrays are
+    taken, since that simulator knows one of each. Work without products does not exist there.
+    """
+    third = max(1, accelerator.sram.capacity_bytes // 3 // 1024)
+    names, cases = [], []
+    for layer in network.layers:
+        if not isinstance(layer, Convolution | Linear | Matmul):
+            continue
+        for product in products(layer, network.batch):
+            names.append((layer.name, product.phase.value, product.repeats))
+            cases.append(
+                ScaleSimCase(
+                    layer=product.gemm,
+                    dataflow=accelerator.array.dataflows[0],
+                    rows=accelerator.array.rows,
+                    cols=accelerator.array.cols,
+                    ifmap_kb=third,
+                    filter_kb=third,
+                    ofmap_kb=third,
+                )
+            )
+    return [
+        {
+            "layer": layer,
+            "phase": phase,
+            "repeats": repeats,
+            **{name: getattr(case.gemm, name) for name in "mnk"},
+            **counts_record(counts),
+        }
+        for (layer, phase, repeats), case, counts in zip(names, cases, scalesim(cases), strict=True)
+    ]
+
+
+def counts_record(counts: ScaleSimCounts) -> dict[str, Any]:
+    """The counts by name; percentages also as shares of 1 without their suffix."""
+    record = {name: getattr(counts, name) for name in counts.__slots__}
+    return record | {name.removesuffix("_pct"): record[name] / 100 for name in record if name.endswith("_pct")}

@@ -1,0 +1,83 @@
+"""TOML files to dataclasses: a misspelt key, a missing one or a value of another type is one clear error."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cattrs
+from cattrs.errors import ForbiddenExtraKeysError
+
+from codesign.errors import ConfigError, did_you_mean
+
+Record = TypeVar("Record")
+
+_KINDS: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
+
+
+class WrongType(ValueError):
+    """A TOML value of another type than the field."""
+
+
+def _exactly(value: object, kind: type) -> Any:
+    """TOML's own types: `"8"` is no number, `true` is no number, `8` is a number. Also for enums made of strings."""
+    if issubclass(kind, Enum):
+        known = [str(member.value) for member in kind]
+        if value not in known:
+            raise WrongType(f"must be one of {', '.join(known)}, got {value!r}")
+        return kind(value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise WrongType(f"must be {_KINDS[kind]}, got {value!r}")
+    return value
+
+
+def strict_converter() -> cattrs.Converter:
+    """A converter that takes no unknown key and no value of another type."""
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    for kind in _KINDS:
+        converter.register_structure_hook(kind, _exactly)
+    return converter
+
+
+def _describe(error: BaseException, kind: type | None) -> str:
+    """One cattrs error in the words of the file's author."""
+    if isinstance(error, ForbiddenExtraKeysError):
+        got = sorted(error.extra_fields)[0]
+        return f"unknown key '{got}'{did_you_mean(got, [field.name for field in dataclasses.fields(error.cl)])}"
+    if isinstance(error, KeyError):
+        return f"'{error.args[0]}' is missing"
+    if isinstance(error, TypeError) and "iterable" in str(error):
+        return "must be a table" if dataclasses.is_dataclass(kind) else "must be a list"
+    return str(error)
+
+
+def structure(table: dict[str, Any], kind: type[Record], where: str, converter: cattrs.Converter) -> Record:
+    """A `kind` from plain dictionaries; the first mistake becomes a `ConfigError` that begins with `where`."""
+    try:
+        return converter.structure(table, kind)
+    except (cattrs.BaseValidationError, ValueError, TypeError) as error:
+        found = cattrs.transform_error(error, path="", format_exception=_describe)
+        # a misspelt key is both unknown and missing; what stands in the file is the better hint
+        first = next((text for text in found if text.startswith("unknown key")), found[0])
+        message, _, path = first.rpartition(" @ ")
+        if message.endswith("is missing"):  # the path ends in the missing key, which the message names
+            path = path.rpartition(".")[0]
+        place = "".join(f"{part}: " for part in path.strip(".").split(".") if part)
+        raise ConfigError(f"{where}: {place}{message or first}") from error
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The tables of a TOML file."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from error
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error

@@ -1,0 +1,94 @@
+/* schedule.h - one matrix product on one machine: its tiles, and the closed form of the time they take. Internal. */
+#ifndef CODESIGN_SCHEDULE_H
+#define CODESIGN_SCHEDULE_H
+
+#include <stdbool.h>
+
+#include "codesign.h"
+
+enum { M = 0, N = 1, K = 2 }; /* the dimensions of a product */
+enum { FULL = 0, EDGE = 1 };  /* a tile inside, and the last one of its dimension (also when it is the only one) */
+
+/* One row of cs_products. */
+typedef struct {
+    int64_t size[3];
+    int64_t repeats;
+    int64_t a_bits, b_bits, c_bits, accumulator_bits, scale_block, scale_bits, rate;
+    int64_t image, out_rows, out_cols, in_rows, in_cols, row_step, row_span, taps;
+    double mac_pj; /* the last: it changes no mapping */
+} product;
+
+typedef struct {
+    cs_dataflow dataflow;
+    int32_t order;
+    int64_t tile[3];
+    int64_t tile_repeats;
+} mapping;
+
+typedef struct {
+    int64_t cycles, compute_cycles, transfer_cycles, a_bits, b_bits, c_bits, sram_bits;
+} cost;
+
+/* A product cut into tiles. Indices FULL or EDGE, in the order of the letters: bits of operand A by (m, k). */
+typedef struct {
+    int64_t count[3];         /* tiles per dimension */
+    int64_t length[3][2];     /* tile sizes */
+    int64_t a[2][2], b[2][2]; /* bits of one tile */
+    int64_t c[2][2], partial[2][2];
+    int64_t compute[2][2][2]; /* cycles of one tile */
+} tiling;
+
+/* Loop orders, outermost first. */
+extern const int32_t ORDERS[6][3];
+
+static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+static inline int64_t longer(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* Cycles of a transfer; nothing to move takes no time. */
+static inline int64_t transfer_cycles(const cs_machine *machine, int64_t bits) {
+    if (bits == 0) return 0;
+    const double exact = (double)bits / machine->dram_bits_per_cycle;
+    const int64_t whole = (int64_t)exact;
+    return machine->dram_latency_cycles + whole + ((double)whole < exact);
+}
+
+/* Folds of a tile on one array, and the cycles of each. */
+int64_t tile_folds(const cs_machine *machine, cs_dataflow dataflow, int64_t m, int64_t n, int64_t k_steps);
+int64_t fold_cycles(const cs_machine *machine, cs_dataflow dataflow, int64_t m, int64_t n, int64_t k_steps);
+
+/* Steps along k that the array takes for k multiply-accumulates. */
+static inline int64_t k_steps(const product *p, int64_t k) { return ceil_div(k * 256, p->rate); }
+
+/* Bits of one operand tile in memory, scales included. */
+int64_t a_tile_bits(const product *p, int64_t m, int64_t k);
+int64_t b_tile_bits(const product *p, int64_t k, int64_t n);
+int64_t c_tile_bits(const product *p, int64_t m, int64_t n);
+
+/* Cut a product. */
+void cut(const cs_machine *machine, const product *p, cs_dataflow dataflow, const int64_t tile[3], tiling *t);
+
+/* SRAM bits that the tiles need: two of each operand that changes during the run, one of each that does not. */
+int64_t sram_need(const product *p, const tiling *t, int64_t tile_repeats);
+
+/* Sum of compute cycles over the tiles of one product. */
+int64_t total_compute(const tiling *t);
+
+/* DRAM bits of each operand for one product in the given loop order. */
+void total_traffic(const tiling *t, int32_t order, int64_t *a_bits, int64_t *b_bits, int64_t *c_bits);
+
+/* Whole time of all repeats, one product at a time. */
+void nest_cycles(const cs_machine *machine, const product *p, const tiling *t, int32_t order, int64_t *cycles,
+                 int64_t *busy);
+
+/* Whole time of all repeats, `tile_repeats` whole products a step; `t` has one tile. */
+void group_cycles(const cs_machine *machine, const product *p, const tiling *t, cs_dataflow dataflow,
+                  int64_t tile_repeats, int64_t *cycles, int64_t *compute, int64_t *busy);
+
+/* Everything about one mapping. The tiles must fit. */
+cost cost_of(const cs_machine *machine, const product *p, const tiling *t, const mapping *chosen);
+
+/* The best mapping; false if no tile fits. */
+bool search_mapping(const cs_machine *machine, const product *p, mapping *best, cost *best_cost);
+
+#endif
