@@ -93,7 +93,8 @@ class Throughput:
         if (self.law is ThroughputLaw.TABLE) != bool(self.table):
             raise ConfigError(
                 f"law is '{self.law}' and table has {len(self.table)} entries; the law 'table' needs some, others have none"
-            )for width, rate in self.table.items():
+            )
+        for width, rate in self.table.items():
             if not width.isdecimal() or int(width) < 1:
                 raise ConfigError(f"table: '{width}' is not a width in bits")
             if not rate >= 1 / 256:
