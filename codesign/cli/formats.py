@@ -29,7 +29,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     formats.add_argument("names", metavar="F", nargs="*", help="a format, for example e4m3, e5m2fnuz, e3m2b5, e5m2-inf")
     formats.add_argument("--json", action="store_true", help="machine-readable output")
-    formats.set_defaults(run=_formats)
+    formats.set_defaults(execute=_formats)
 
 
 def _formats(arguments: argparse.Namespace) -> int:
