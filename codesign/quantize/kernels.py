@@ -72,10 +72,11 @@ def rows(mode: int, short: bool, scaled: bool) -> Kernel:
 
 
 @functools.cache
-def columns(mode: int, short: bool) -> Kernel:
+def columns(mode: int, short: bool, scaled: bool) -> Kernel:
     """kernel(x, y, words, scale, group, first_row, key_low, key_high, first_index)
 
-    Column c has the words words[:, c]; `group` successive rows share the scales scale[g * columns : (g + 1) * columns].
+    Column c has the words words[:, c]; `group` successive rows share the scales scale[g * columns : (g + 1) * columns] (not read
+    where `scaled` is False).
     """
 
     @compiled(f"void({_ARRAYS}, int64, int64, {_KEY})")
@@ -87,7 +88,7 @@ def columns(mode: int, short: bool) -> Kernel:
             g = (first_row + row) // group
             for start in range(0, width, _BUFFER):
                 stop = min(start + _BUFFER, width)
-                s = scale[g * width + start : g * width + stop]
+                s = scale[g * width + start : g * width + stop] if scaled else scale
                 source = x[row * width + start : row * width + stop]
                 result = y[row * width + start : row * width + stop]
                 target = buffer[: stop - start] if in_place else result
@@ -97,13 +98,13 @@ def columns(mode: int, short: bool) -> Kernel:
                 index = u32(first_index + u32(row * width + start))
                 for i in range(stop - start):
                     random = random_bits(u32(index + u32(i)), key_low, key_high) if mode == STOCHASTIC else u32(0)
-                    bits = as_bits(as_float(source[i]) / s[i])
+                    bits = as_bits(as_float(source[i]) / s[i]) if scaled else source[i]
                     if short:
                         bits = fast(mode, bits, w0[i], w1[i], w3[i], random)
                     else:
                         every = (w0[i], w1[i], w2[i], w3[i], w4[i], w5[i], w6[i], w7[i], w8[i])
                         bits = general(mode, bits, every, random)
-                    target[i] = as_bits(as_float(bits) * s[i])
+                    target[i] = as_bits(as_float(bits) * s[i]) if scaled else bits
                 if in_place:
                     for i in range(stop - start):
                         result[i] = target[i]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from codesign.errors import FormatError, ModelError, did_you_mean
 from codesign.formats import FloatFormat
 from codesign.quantize import words
-from codesign.quantize.layout import Floats, Work, round_array, spread_scale
+from codesign.quantize.layout import ChannelFormats, Floats, Work, round_array, spread_scale
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +73,7 @@ def round_to_format(
     ----------
     x : float32, float64, bfloat16 or float16; numpy or torch; any shape, contiguous or strided. Rounded once, from its
         own precision, and returned in it. Of a tensor that requires a gradient the result is detached.
-    fmt : one format, or one for each channel of `axis`
+    fmt : one format, or one for each channel of `axis`; fastest where equal formats are the same object
     scale : positive; a number, shape (channels of `axis`,), or with `block` the shape of `x` with
         ceil(channels / block) on `axis`. Division and product are one float32 (float64) operation each, so that powers
         of two are exact unless they leave the range. 16-bit `x` take powers of two only.
@@ -134,7 +134,7 @@ def _round_numpy(x: npt.NDArray[Any], y: npt.NDArray[Any], work: Work) -> None:
     if x.size == 0:
         return
     ragged = work.block is not None and x.shape[work.axis] % work.block != 0
-    if x.dtype == np.float32 and not ragged and work.formats[0].signed:
+    if x.dtype == np.float32 and not ragged and work.formats.signed:
         same = x.ctypes.data == y.ctypes.data and x.strides == y.strides
         round_array(x.copy() if not same and np.may_share_memory(x, y) else x, y, work)
         return
@@ -144,7 +144,7 @@ def _round_numpy(x: npt.NDArray[Any], y: npt.NDArray[Any], work: Work) -> None:
         wide = wide / scale.astype(wide.dtype)
     narrow = _to_odd_float32(wide) if wide.dtype == np.float64 else np.ascontiguousarray(wide)
     plain = replace(work, scale=None, block=None)
-    if work.formats[0].signed:
+    if work.formats.signed:
         round_array(narrow, narrow, plain)
     else:
         _round_to_powers(narrow, plain)
@@ -177,16 +177,17 @@ def _round_to_powers(x: Floats, work: Work) -> None:
     kernels.from_equal_binades(bits)
 
 
-def _formats(fmt: FloatFormat | str | Sequence[FloatFormat]) -> Sequence[FloatFormat]:
+def _formats(fmt: FloatFormat | str | Sequence[FloatFormat]) -> ChannelFormats:
     if isinstance(fmt, str):
-        return (FloatFormat.parse(fmt),)
+        return ChannelFormats.of((FloatFormat.parse(fmt),))
     if isinstance(fmt, FloatFormat):
-        return (fmt,)
-    if not fmt or not all(isinstance(each, FloatFormat) for each in fmt):
+        return ChannelFormats.of((fmt,))
+    formats = ChannelFormats.of(fmt)
+    if not formats.distinct or not all(isinstance(each, FloatFormat) for each in formats.distinct):
         raise FormatError("a list of formats must name at least one, each a FloatFormat; use FloatFormat.parse")
-    if len(fmt) > 1 and not all(each.signed for each in fmt):
+    if len(formats.distinct) > 1 and not all(each.signed for each in formats.distinct):
         raise FormatError("the unsigned e8m0 cannot be mixed with other formats; round its channels apart")
-    return fmt
+    return formats
 
 
 def stochastic_key(rounding: Rounding, seed: int | None, step: int) -> tuple[int, int]:
@@ -220,7 +221,7 @@ def _check_array(x: Any, out: Any, dtype: str, threads: int) -> None:
 
 def _check_precision(work: Work, dtype: str) -> None:
     """Refuse what would be rounded twice."""
-    for fmt in dict.fromkeys(work.formats) if len(work.formats) < 16 else {id(f): f for f in work.formats}.values():
+    for fmt in work.formats.distinct:
         if dtype == "float64" and fmt.mantissa_bits > 21:
             raise FormatError(f"float64 is rounded to at most 21 mantissa bits, not to '{fmt}'; convert x to float32")
         if dtype in ("bfloat16", "float16"):
@@ -238,23 +239,23 @@ def _on_cpu(scale: Any) -> Any:
 
 
 def _axis(
-    axis: int | None, shape: tuple[int, ...], formats: Sequence[FloatFormat], scale: Floats | None, block: int | None
+    axis: int | None, shape: tuple[int, ...], formats: ChannelFormats, scale: Floats | None, block: int | None
 ) -> int:
     """The axis as a number from 0 on; 0 where none is needed."""
     if axis is None:
-        if len(formats) > 1 or block is not None or (scale is not None and scale.size > 1):
+        if len(formats.chosen) > 1 or block is not None or (scale is not None and scale.size > 1):
             raise ModelError("formats, scales or blocks of channels need axis=; pass the channel axis")
         return 0
     if not -len(shape) <= axis < len(shape):
         raise ModelError(f"axis {axis} is out of range for shape {shape}; it counts from 0 to {len(shape) - 1}")
     axis %= len(shape)
-    if len(formats) not in (1, shape[axis]):
+    if len(formats.chosen) not in (1, shape[axis]):
         raise ModelError(
-            f"{len(formats)} formats for {shape[axis]} channels (axis {axis} of {shape}); pass one for each"
+            f"{len(formats.chosen)} formats for {shape[axis]} channels (axis {axis} of {shape}); pass one for each"
         )
     if block is not None and block < 1:
         raise ModelError(f"block must be 1 or more, got {block}")
-    if block is not None and len(formats) > 1:
+    if block is not None and len(formats.chosen) > 1:
         raise ModelError("blocks share one format; pass a single format with block=")
     return axis
 

@@ -46,7 +46,7 @@ def test_per_channel_equals_a_loop_of_per_tensor(tensor, rounding):
 def test_every_layout_gives_the_same_bits_as_scales_and_formats_spread_out(shape, rounding):
     """Rows, columns and blocks, formulas fast and general, against one element at a time of torch integers."""
     from codesign.quantize.integer import round_tensor
-    from codesign.quantize.layout import Work
+    from codesign.quantize.layout import ChannelFormats, Work
     from codesign.quantize.rounding import MODES, stochastic_key
 
     x = (_RNG.standard_normal(shape) * 20).astype(np.float32)
@@ -56,7 +56,7 @@ def test_every_layout_gives_the_same_bits_as_scales_and_formats_spread_out(shape
         for some, scales in itertools.product((formats, formats[:1]), (None, scale)):
             work = Work(
                 mode=MODES[rounding],
-                formats=some,
+                formats=ChannelFormats.of(some),
                 scale=scales,
                 axis=axis,
                 block=None,
