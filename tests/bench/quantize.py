@@ -8,6 +8,7 @@ array (reads and writes every byte once); rivals as their time over ours. qtorch
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import ml_dtypes
 import numpy as np
 import torch
 
-from codesign import FloatFormat, Rounding, round_to_format
+from codesign import FloatFormat, round_to_format
 from codesign.quantize import absmax_scale, matmul
 
 try:
@@ -52,87 +53,89 @@ def _line(name: str, got: float, bar: float | None, unit: str, at_most: bool = F
 def rounding() -> None:
     """Kernels against a copy."""
     for size in _SIZES:
-        x = np.random.default_rng(0).standard_normal(size).astype(np.float32)
-        y = np.empty_like(x)
-        channels, last = x.reshape(512, -1), x.reshape(-1, 512)
-        mixed = [FloatFormat.parse(("e4m3fn", "e5m2", "e3m2", "e2m1")[c % 4]) for c in range(512)]
-        scale = np.exp2(np.arange(512) % 7 - 3).astype(np.float32)
-        real = np.linspace(0.1, 3, 512).astype(np.float32)
-        blocks = absmax_scale(last, "e2m1", axis=1, block=32, rule="microscaling")
+        _rounding_of(np.random.default_rng(0).standard_normal(size).astype(np.float32))
 
-        def to(
-            fmt: object,
-            rounding: Rounding = Rounding.NEAREST_EVEN,
-            array: np.ndarray = x,
-            out: np.ndarray = y,
-            **arguments: object,
-        ) -> Callable[[], object]:
-            return lambda: round_to_format(array, fmt, rounding, out=out.reshape(array.shape), **arguments)
 
-        calls = {"copy": lambda: np.copyto(y, x)}
-        bars: dict[str, float | None] = {}
-        for name in ("e4m3fn", "e5m2", "e3m2", "e2m1"):
-            calls[f"nearest {name}"], bars[f"nearest {name}"] = to(name), 0.8
-        for name in ("e4m3fn", "e5m2", "e3m2", "e2m1"):
-            label = f"stochastic {name}"
-            calls[label], bars[label] = to(name, Rounding.STOCHASTIC, seed=1), 0.6
-        calls["toward zero e4m3fn"], bars["toward zero e4m3fn"] = to("e4m3fn", Rounding.TOWARD_ZERO), None
-        for label, call, bar in (
-            ("channels first, 4 formats, scales 2^k", to(mixed, array=channels, axis=0, scale=scale), 0.7),
-            ("channels first, 4 formats, real scales", to(mixed, array=channels, axis=0, scale=real), 0.7),
-            ("channels last, 4 formats, scales 2^k", to(mixed, array=last, axis=1, scale=scale), 0.7),
-            ("channels last, 4 formats, real scales", to(mixed, array=last, axis=1, scale=real), 0.7),
-            ("blocks of 32 (mxfp4), scales given", to("e2m1", array=last, axis=1, block=32, scale=blocks), None),
-            ("nearest e4m3fn in place", to("e4m3fn", array=y), None),
-            ("nearest bfloat16 (general formula)", to("bfloat16"), None),
-            ("nearest e5m2-inf (general formula)", to("e5m2-inf"), None),
-            ("stochastic bfloat16 (general formula)", to("bfloat16", Rounding.STOCHASTIC, seed=1), None),
-        ):
-            calls[label], bars[label] = call, bar
-        seconds = cpu_seconds(calls)
-        print(
-            f"rounding {size:,} float32 elements; speed as a share of np.copyto ({4e-9 * size / seconds['copy']:.1f} GB/s)"
-        )
-        for name, bar in bars.items():
-            _line(name, seconds["copy"] / seconds[name], bar, "")
+def _rounding_of(x: np.ndarray) -> None:
+    y = np.empty_like(x)
+    first, last = x.reshape(512, -1), x.reshape(-1, 512)
+    mixed = [FloatFormat.parse(("e4m3fn", "e5m2", "e3m2", "e2m1")[c % 4]) for c in range(512)]
+    power = np.exp2(np.arange(512) % 7 - 3).astype(np.float32)
+    real = np.linspace(0.1, 3, 512).astype(np.float32)
+    blocks = absmax_scale(last, "e2m1", axis=1, block=32, rule="microscaling")
+
+    def to(array: np.ndarray, fmt: object, rounding: str = "nearest-even", **arguments: object) -> Callable[[], object]:
+        return lambda: round_to_format(array, fmt, rounding, out=y.reshape(array.shape), **arguments)
+
+    rows: dict[str, tuple[float | None, Callable[[], object]]] = {}
+    for name in ("e4m3fn", "e5m2", "e3m2", "e2m1"):
+        rows[f"nearest {name}"] = 0.8, to(x, name)
+    for name in ("e4m3fn", "e5m2", "e3m2", "e2m1"):
+        rows[f"stochastic {name}"] = 0.6, to(x, name, "stochastic", seed=1)
+    rows["toward zero e4m3fn"] = None, to(x, "e4m3fn", "toward-zero")
+    rows["channels first, 4 formats"] = 0.7, to(first, mixed, axis=0)
+    rows["channels first, 4 formats, scales 2^k"] = 0.7, to(first, mixed, axis=0, scale=power)
+    rows["channels first, 4 formats, real scales"] = 0.7, to(first, mixed, axis=0, scale=real)
+    rows["channels last, 4 formats"] = 0.7, to(last, mixed, axis=1)
+    rows["channels last, 4 formats, scales 2^k"] = 0.7, to(last, mixed, axis=1, scale=power)
+    rows["channels last, 4 formats, real scales"] = 0.7, to(last, mixed, axis=1, scale=real)
+    rows["blocks of 32 (mxfp4), scales given"] = None, to(last, "e2m1", axis=1, block=32, scale=blocks)
+    rows["nearest e4m3fn in place"] = None, to(y, "e4m3fn")
+    rows["nearest bfloat16 (general formula)"] = None, to(x, "bfloat16")
+    rows["stochastic bfloat16 (general formula)"] = None, to(x, "bfloat16", "stochastic", seed=1)
+
+    seconds = cpu_seconds({"copy": lambda: np.copyto(y, x)} | {name: call for name, (_, call) in rows.items()})
+    print(
+        f"rounding {x.size:,} float32 elements; share of np.copyto's speed ({4e-9 * x.size / seconds['copy']:.1f} GB/s)"
+    )
+    for name, (bar, _) in rows.items():
+        _line(name, seconds["copy"] / seconds[name], bar, "")
 
 
 def rivals() -> None:
     """Casts there and back, their time over ours."""
-    size = 1 << 22
-    tensor = torch.randn(size)
-    array = tensor.numpy()
+    x = torch.randn(1 << 22)
+    y = torch.empty_like(x)
     fp8 = {"e4m3fn": (torch.float8_e4m3fn, ml_dtypes.float8_e4m3fn), "e5m2": (torch.float8_e5m2, ml_dtypes.float8_e5m2)}
-    print(f"against others, {size:,} elements, nearest-even; their time over ours (both allocate their result)")
+    print(f"against others, {x.numel():,} elements, nearest-even; their time over ours")
     for name, (in_torch, in_numpy) in fp8.items():
         fmt = FloatFormat.parse(name)
+        narrow, narrow_numpy = torch.empty_like(x, dtype=in_torch), np.empty(x.shape, dtype=in_numpy)
         calls = {
-            "ours": lambda fmt=fmt: round_to_format(tensor, fmt),
-            "torch": lambda dtype=in_torch: tensor.to(dtype).float(),
-            "ml_dtypes": lambda dtype=in_numpy: array.astype(dtype).astype(np.float32),
+            "ours": lambda fmt=fmt: round_to_format(x, fmt, out=y),
+            "torch": lambda narrow=narrow: y.copy_(narrow.copy_(x)),
+            "ml_dtypes": lambda narrow=narrow_numpy: _there_and_back(x.numpy(), narrow, y.numpy()),
+            "ours, allocating": lambda fmt=fmt: round_to_format(x, fmt),
+            "torch, allocating": lambda dtype=in_torch: x.to(dtype).float(),
         }
         if float_quantize is not None:
-            calls["qtorch"] = lambda fmt=fmt: float_quantize(tensor, fmt.exponent_bits, fmt.mantissa_bits, "nearest")
+            calls["qtorch, allocating"] = lambda f=fmt: float_quantize(x, f.exponent_bits, f.mantissa_bits, "nearest")
         seconds = cpu_seconds(calls, runs=7)
-        for rival, bar in (("torch", 10), ("ml_dtypes", 35), ("qtorch", 10)):
+        for rival, bar in (("torch", 10), ("ml_dtypes", 35), ("torch, allocating", None), ("qtorch, allocating", 10)):
             if rival in seconds:
-                _line(f"{name}: {rival}", seconds[rival] / seconds["ours"], bar, "x")
+                own = "ours, allocating" if "allocating" in rival else "ours"
+                _line(f"{name}: {rival}", seconds[rival] / seconds[own], bar, "x")
     if float_quantize is None:
         print("  qtorch is not installed: not compared")
 
 
+def _there_and_back(x: np.ndarray, narrow: np.ndarray, y: np.ndarray) -> None:
+    np.copyto(narrow, x, casting="unsafe")
+    np.copyto(y, narrow, casting="unsafe")
+
+
 def accumulators() -> None:
     """Matrix products with rounded sums, their time over torch.mm's."""
-    print("matrix product 1024 x 1024 x 1024 with rounded sums; time over torch.mm")
-    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
-    calls: dict[str, Callable[[], object]] = {"torch.mm": lambda: torch.mm(a, b)}
-    for name in ("e5m10", "e6m9", "bfloat16"):
-        for chunk in (32, 128):
-            calls[f"{name}, chunk {chunk}"] = lambda name=name, chunk=chunk: matmul(a, b, name, chunk=chunk)
-    seconds = cpu_seconds(calls, runs=9)
-    for label, own in seconds.items():
-        if label != "torch.mm":
-            _line(label, own / seconds["torch.mm"], 2 if "chunk 32" in label else None, "x", at_most=True)
+    for size in (512, 1024):
+        print(f"matrix product {size} x {size} x {size} with rounded sums; time over torch.mm's")
+        a, b = torch.randn(size, size), torch.randn(size, size)
+        calls: dict[str, Callable[[], object]] = {"torch.mm": functools.partial(torch.mm, a, b)}
+        for name, chunk in (("e5m10", 32), ("e5m10", 128), ("e6m9", 32), ("bfloat16", 32), ("e5m10", 1)):
+            calls[f"{name}, chunk {chunk}"] = functools.partial(matmul, a, b, name, chunk=chunk)
+        seconds = cpu_seconds(calls, runs=9)
+        for label, own in seconds.items():
+            if label != "torch.mm":
+                _line(label, own / seconds["torch.mm"], 2 if "chunk 32" in label else None, "x", at_most=True)
 
 
 class _Rounded(torch.autograd.Function):
