@@ -17,6 +17,7 @@ Floats = npt.NDArray[np.float32]
 Words = npt.NDArray[np.uint32]
 
 _LONG_ROW = 256  # elements from which on starting a row costs little beside the row (measured: 5 ns against 15)
+_WIDE_ROW = 1024  # columns that several short rows are put together to; their words then fill 12 kB
 _LONGEST_BLOCK = 2048  # of the blocks loop, which spreads the scales over a buffer of that length
 _SMALLEST_PART = 1 << 16  # elements below which a second thread does not pay
 
@@ -120,10 +121,11 @@ def _round_dense(source: Floats, result: Floats, scale: Floats | None, axis: int
     elif inner >= _LONG_ROW or (outer == 1 and inner > 1 and len(words) > 1):
         run(kernels.rows(work.mode, short, scaled), words, each, length=inner, unit=inner)
     else:
+        together = max(1, min(_WIDE_ROW // (channels * inner), outer))
+        table = np.tile(_spread(words, channels, inner), together)
         if scaled:
-            each = np.repeat(np.broadcast_to(each, channels), inner)
-        width = channels * inner
-        run(kernels.columns(work.mode, short, scaled), _spread(words, channels, inner), each, length=outer, unit=width)
+            each = np.tile(np.repeat(np.broadcast_to(each, channels), inner), together)
+        run(kernels.columns(work.mode, short, scaled), table, each, length=outer, unit=table.shape[1])
 
 
 def _spread(words: Words, channels: int, inner: int) -> Words:
@@ -144,7 +146,7 @@ class _Run:
         self, kernel: Callable[..., None], words: Words, scale: Floats, *, length: int | None, unit: int
     ) -> None:
         """`unit` elements stay together; `length` is the loop's own argument, None for all that a part holds."""
-        total = self.x.size // unit
+        total = -(-self.x.size // unit)
         low, high = (np.uint32(half) for half in self.work.key)
 
         def part(first: int, last: int) -> None:

@@ -99,7 +99,7 @@ def scaled_words(words: npt.NDArray[np.uint32], scale: npt.NDArray[np.float32]) 
     shift = wide[:, SHIFT] << FLOAT32_MANTISSA_BITS
     minimum, limit = wide[:, MINIMUM] + moved, np.where(wide[:, LIMIT] > 0, wide[:, LIMIT] + moved, 0)
     smallest_step = minimum + shift - (FLOAT32_MANTISSA_BITS << FLOAT32_MANTISSA_BITS)
-    top_exponent = np.maximum(limit & FLOAT32_INFINITY, minimum)
+    top_exponent = np.maximum(limit & ~fraction, minimum)
     if np.any(smallest_step < _SMALLEST_STEP) or np.any(top_exponent + shift >= FLOAT32_INFINITY):
         return None
     wide[:, MINIMUM], wide[:, LIMIT] = minimum, limit
