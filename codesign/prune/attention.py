@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -83,6 +86,21 @@ def _additive(mask: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     if mask.dtype != torch.bool:
         return mask.to(like.dtype)
     return torch.zeros(mask.shape, dtype=like.dtype, device=like.device).masked_fill(mask, float("-inf"))
+
+
+@contextmanager
+def all_prunable(model: nn.Module) -> Iterator[None]:
+    """For a while every `nn.MultiheadAttention` (no subclass of it) runs as the `HeadPrunedAttention` it may become."""
+    before = [
+        (module, *make_prunable(module, name))
+        for name, module in model.named_modules()
+        if type(module) is nn.MultiheadAttention and module.bias_k is None and not module.add_zero_attn
+    ]
+    try:
+        yield
+    finally:
+        for module, kind, same_widths in before:
+            become(module, kind, same_widths)
 
 
 def make_prunable(module: nn.MultiheadAttention, name: str) -> tuple[type[nn.MultiheadAttention], bool]:

@@ -41,8 +41,10 @@ class StreamingCovariance:
         """Take in observations [n, C]."""
         if len(x):
             x = np.asarray(x, np.float64)
-            mean = x.mean(0)
-            self.add(len(x), mean, (x - mean).T @ (x - mean))
+            with np.errstate(invalid="ignore"):  # `add` refuses what comes of infinities
+                mean = x.mean(0)
+                scatter = (x - mean).T @ (x - mean)
+            self.add(len(x), mean, scatter)
 
     def covariance(self) -> np.ndarray:
         """Covariance [C, C], divided by the count."""

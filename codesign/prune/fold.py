@@ -27,8 +27,7 @@ def fold_constants_of(model: nn.Module, plan: PrunePlan, undo: Undo) -> None:
     """Add to each layer that reads cut channels what they contribute once their filters are zero.
 
     With its filter at zero, a channel carries what its bias, batch norm and activation make of zero: a constant. It is
-    measured by running the network so on the example. What a layer makes of the constant is averaged over positions, as
-    a bias must be the same at each.
+    measured by running the network so on the example: the median over positions, which a border does not move.
     """
     groups = plan.groups
     gone = groups.gone(plan.removed)
@@ -41,11 +40,11 @@ def fold_constants_of(model: nn.Module, plan: PrunePlan, undo: Undo) -> None:
         if name in shifts:
             raise ModelError(f"layer '{name}' runs more than once, so one bias cannot hold its constants; do not fold")
         x = inputs[0]
-        dim = 1 if isinstance(module, _ConvNd) else x.ndim - 1
+        channels_last = x.movedim(1, -1) if isinstance(module, _ConvNd) else x
+        constants = torch.zeros(channels_last.shape[-1], dtype=x.dtype, device=x.device)
         columns = torch.from_numpy(readers[name]).to(x.device)
-        only = torch.zeros_like(x).index_copy_(dim, columns, x.index_select(dim, columns))
-        change: torch.Tensor = module.forward(only) - module.forward(torch.zeros_like(x))
-        shifts[name] = change.mean([d for d in range(change.ndim) if d != (1 if isinstance(module, _ConvNd) else dim)])
+        constants[columns] = channels_last.flatten(0, -2).median(0).values[columns]
+        shifts[name] = _contribution(module, constants, x)
 
     with ExitStack() as stack:
         stack.enter_context(evaluating(model))
@@ -76,6 +75,17 @@ def _columns(groups: ChannelGroups, name: str, module: Layer, gone: np.ndarray) 
     along = groups.stored[f"{name}.weight"].atoms[0 if isinstance(module, _ConvTransposeNd) else 1]
     repeat = 1 if isinstance(module, (nn.Linear, _ConvTransposeNd)) else module.groups
     return np.flatnonzero(np.tile(gone[along], repeat))
+
+
+def _contribution(module: Layer, constants: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """What a layer makes of constant inputs [in]: one value per output, away from any zero-padded border."""
+    if isinstance(module, _ConvTransposeNd):  # differs from place to place with the stride: the mean over them
+        held = constants.reshape(-1, *(1 for _ in x.shape[2:])).expand(x.shape[1:])[None]
+        change: torch.Tensor = module.forward(held) - module.forward(torch.zeros_like(held))
+        return change.flatten(2).mean((0, 2))
+    groups = module.groups if isinstance(module, _ConvNd) else 1
+    weight = module.weight.flatten(2).sum(2) if module.weight.ndim > 2 else module.weight
+    return (weight.unflatten(0, (groups, -1)) @ constants.reshape(groups, -1, 1)).flatten()
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
@@ -36,7 +36,7 @@ class ChannelGroup:
     approximate: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class ChannelGroups:
     """The result of `channel_groups`: the layers of a network and how their channels depend on each other.
 
@@ -47,11 +47,11 @@ class ChannelGroups:
 
     layers: Mapping[str, np.ndarray]
     stored: Mapping[str, Stored]
-    classes: Classes = field(repr=False)
-    findings: Findings = field(repr=False)
-    example: Example = field(repr=False)
+    classes: Classes
+    findings: Findings
+    example: Example
     opaque: tuple[str, ...]
-    reached: frozenset[str] = field(repr=False)
+    reached: frozenset[str]
 
     @property
     def channels(self) -> dict[str, int]:
@@ -145,6 +145,9 @@ class ChannelGroups:
         leaving = np.zeros(len(self.classes.of), bool)
         leaving[list(removed)] = True
         return leaving[self.classes.of]
+
+    def __repr__(self) -> str:
+        return f"<ChannelGroups of {len(self.layers)} layers>"
 
     def __str__(self) -> str:
         lines = []

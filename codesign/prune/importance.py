@@ -6,7 +6,7 @@ convolutions, transposed convolutions, linear layers and the packed input projec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -21,39 +21,54 @@ from codesign.prune.modes import statistics_kept
 Scores = dict[str, torch.Tensor]
 
 
-def filters(model: nn.Module) -> Iterable[tuple[str, nn.Module, torch.Tensor]]:
-    """(layer name, module, weight as [output channels, everything else]) of every layer with a weight."""
+def weights_of(model: nn.Module) -> Iterator[tuple[str, str, nn.Module, torch.Tensor]]:
+    """(layer name, tensor name, module, weight) of every layer; an attention has one packed input weight or three."""
     for name, module in model.named_modules():
-        weight = getattr(module, "in_proj_weight" if isinstance(module, nn.MultiheadAttention) else "weight", None)
+        attention = isinstance(module, nn.MultiheadAttention)
+        if attention and module.in_proj_weight is None:
+            for key in ("q_proj_weight", "k_proj_weight", "v_proj_weight"):
+                yield f"{name}.{key}", f"{name}.{key}", module, getattr(module, key)
+            continue
+        key = "in_proj_weight" if attention else "weight"
+        weight = getattr(module, key, None)
         if isinstance(weight, torch.Tensor) and weight.ndim >= 2 and not isinstance(module, nn.Embedding):
-            yield name, module, by_output(module, weight)
+            yield name, f"{name}.{key}" if name else key, module, weight
 
 
 def by_output(module: nn.Module, weight: torch.Tensor) -> torch.Tensor:
-    """A weight (or its gradient) as [output channels, everything else]."""
+    """A weight (or its gradient) as [output channels, everything else].
+
+    The output channels of packed attention weights are those of all heads; each has a row of query, key and value.
+    """
     if isinstance(module, _ConvTransposeNd):  # [in, out / groups, ...], the outputs of a group side by side
         grouped = weight.reshape(module.groups, -1, *weight.shape[1:])
         return grouped.transpose(1, 2).reshape(module.groups * weight.shape[1], -1)
+    if isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
+        return weight.unflatten(0, (3, -1)).transpose(0, 1).flatten(1)
     return weight.flatten(1)
+
+
+def _filters(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    for name, _, module, weight in weights_of(model):
+        yield name, by_output(module, weight)
 
 
 @torch.no_grad()
 def l1_importance(model: nn.Module) -> Scores:
     """Sum of the absolute weights of each filter (Li et al. 2017, arXiv 1608.08710): the ranking of method M1."""
-    return {name: torch.linalg.vector_norm(weight, 1, 1).double().cpu() for name, _, weight in filters(model)}
+    return {name: torch.linalg.vector_norm(weight, 1, 1).double().cpu() for name, weight in _filters(model)}
 
 
 @torch.no_grad()
 def l2_importance(model: nn.Module) -> Scores:
     """Euclidean norm of each filter."""
-    return {name: torch.linalg.vector_norm(weight, 2, 1).double().cpu() for name, _, weight in filters(model)}
+    return {name: torch.linalg.vector_norm(weight, 2, 1).double().cpu() for name, weight in _filters(model)}
 
 
 def random_importance(model: nn.Module, generator: torch.Generator) -> Scores:
     """A random ranking: what every other ranking must beat. `generator` is a CPU generator."""
     return {
-        name: torch.rand(weight.shape[0], generator=generator, dtype=torch.float64)
-        for name, _, weight in filters(model)
+        name: torch.rand(weight.shape[0], generator=generator, dtype=torch.float64) for name, weight in _filters(model)
     }
 
 
@@ -86,23 +101,19 @@ def taylor_importance(
     ----------
     loss : called with the model and one batch, returns the loss
     """
-    layers = {name: module for name, module, _ in filters(model)}
-    parameters = {name: _weight(module) for name, module in layers.items()}
+    layers = {name: (module, weight) for name, _, module, weight in weights_of(model)}
+    parameters = {name: weight for name, (_, weight) in layers.items()}
     total: Scores = {}
     count = 0
     for batch in batches:
         gradients = gradients_of(model, parameters, partial(loss, model, batch))
-        for name, module in layers.items():
-            change = by_output(module, gradients[name] * parameters[name].detach()).double().sum(1).square().cpu()
+        for name, (module, weight) in layers.items():
+            change = by_output(module, gradients[name] * weight.detach()).double().sum(1).square().cpu()
             total[name] = total.get(name, torch.zeros_like(change)) + change
         count += 1
     if not count:
         raise DataError("taylor_importance: batches is empty; give at least one batch")
     return {name: score / count for name, score in total.items()}
-
-
-def _weight(module: nn.Module) -> torch.Tensor:
-    return module.in_proj_weight if isinstance(module, nn.MultiheadAttention) else module.weight  # type: ignore[return-value]
 
 
 def gradients_of(

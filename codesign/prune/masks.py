@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from codesign.errors import ConfigError, DataError, ModelError, did_you_mean
-from codesign.prune.importance import filters, gradients_of
+from codesign.prune.importance import gradients_of, weights_of
 
 Masks = dict[str, torch.Tensor]
 Loss = Callable[[nn.Module, Any], torch.Tensor]
@@ -24,12 +24,7 @@ Loss = Callable[[nn.Module, Any], torch.Tensor]
 
 def maskable(model: nn.Module) -> dict[str, torch.Tensor]:
     """The weights that a mask covers, by the name of the tensor."""
-    names = {name: module for name, module, _ in filters(model)}
-    found = {}
-    for name, module in names.items():
-        key = "in_proj_weight" if isinstance(module, nn.MultiheadAttention) else "weight"
-        found[f"{name}.{key}" if name else key] = getattr(module, key)
-    return found
+    return {tensor: weight for _, tensor, _, weight in weights_of(model)}
 
 
 def random_masks(model: nn.Module, keep: float, generator: torch.Generator) -> Masks:

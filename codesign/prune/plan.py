@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from codesign.prune.groups import ChannelGroup, ChannelGroups
 from codesign.prune.importance import l1_importance
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class PrunePlan:
     """Kept output channels of every layer that loses some, tied layers included.
 
@@ -23,8 +23,8 @@ class PrunePlan:
     """
 
     keep: tuple[tuple[str, tuple[int, ...]], ...]
-    removed: frozenset[int] = field(repr=False)
-    groups: ChannelGroups = field(repr=False)
+    removed: frozenset[int]
+    groups: ChannelGroups
 
     @property
     def counts(self) -> dict[str, int]:
@@ -45,6 +45,9 @@ class PrunePlan:
     def to_json(self) -> dict[str, list[int]]:
         """Layer name -> kept channels; `plan_from_indices` reads it back."""
         return {name: list(indices) for name, indices in self.keep}
+
+    def __repr__(self) -> str:
+        return f"<PrunePlan {dict(self.keep)}>"
 
     def __str__(self) -> str:
         lines = [f"{name}: {len(kept)} of {self.groups.width(name)} channels" for name, kept in self.keep]

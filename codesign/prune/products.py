@@ -30,7 +30,7 @@ class Product:
 
     result : labels of the result
     fixed, counted : multiply-accumulates are `fixed` times the number of channels left in each array of `counted`
-    outputs : atoms of the output channels, in order, when exactly one operand is a weight; else None
+    outputs : atoms of the output channels, in order, when an operand is a weight (the second, if both are); else None
     """
 
     place: Place
@@ -116,20 +116,28 @@ def _fixed(
 
 
 def _outputs(one: Operand, other: Operand, result: str) -> torch.Tensor | None:
-    if one.weight == other.weight:
+    if not (one.weight or other.weight):
         return None
-    weight, data = (one, other) if one.weight else (other, one)
+    weight, data = (other, one) if other.weight else (one, other)
     own = [d for d, letter in enumerate(weight.axes) if letter in result and letter not in data.axes]
     return next((array.reshape(-1) for array in weight.labels if support(array) and support(array) <= set(own)), None)
 
 
 def convolution(
-    relations: Relations, place: Place, x: Operand, weight: Operand, transposed: bool, groups: int, positions: int
+    relations: Relations,
+    place: Place,
+    x: Operand,
+    weight: Operand,
+    *,
+    transposed: bool,
+    groups: int,
+    depthwise: bool,
+    positions: int,
 ) -> Product:
     """A convolution of any dimension; `positions` is the number of places at which the kernel is applied.
 
-    With groups, the same position leaves in every group, so that groups stay equal; in a depthwise convolution (one
-    input channel per group) whole groups leave.
+    With groups, the same position leaves in every group, so that groups stay equal. When `depthwise`, there is one
+    input channel per group, and whole groups leave.
     """
     spatial = range(2, len(x.shape))
     kernel = prod(weight.shape[2:])
@@ -140,12 +148,12 @@ def convolution(
     x = replace(x, labels=tuple(array for array in data if support(array)), axes="bk", shape=x.shape[:2])
     filters = tuple(first(a, spatial).reshape(a.shape[:2]) for a in weight.labels if not support(a) & set(spatial))
     weight = Operand(filters, "ko" if transposed else "ok", weight.shape[:2], True)
-    if groups == 1:
+    if groups == 1 and not depthwise:
         product = contract(relations, place, x, weight, "bo")
     elif transposed:
-        product = _grouped_transposed(relations, place, x, weight, groups)
+        product = _grouped_transposed(relations, place, x, weight, groups, depthwise)
     else:
-        product = _grouped(relations, place, x, weight, groups)
+        product = _grouped(relations, place, x, weight, groups, depthwise)
     result = tuple(array.reshape(*array.shape, *[1 for _ in spatial]) for array in product.result)
     return replace(product, result=result, fixed=product.fixed * kernel * positions)
 
@@ -176,11 +184,11 @@ def _batch(relations: Relations, place: Place, x: Operand) -> tuple[Operand, Lab
     return replace(x, labels=tuple(columns)), tuple(rows)
 
 
-def _grouped(relations: Relations, place: Place, x: Operand, weight: Operand, groups: int) -> Product:
+def _grouped(relations: Relations, place: Place, x: Operand, weight: Operand, groups: int, depthwise: bool) -> Product:
     x, rows = _batch(relations, place, x)
     inputs, outputs, within = _vector(x, 1), _vector(weight, 0), _vector(weight, 1)
     batch, per_group = x.shape[0], weight.shape[1]
-    if per_group == 1:
+    if depthwise:
         relations.equal(inputs.repeat_interleave(len(outputs) // groups), outputs, place)
         counted: Labels = (outputs,)
     else:
@@ -191,12 +199,14 @@ def _grouped(relations: Relations, place: Place, x: Operand, weight: Operand, gr
     return Product(place=place, result=(*rows, outputs[None]), fixed=batch, counted=counted, outputs=outputs)
 
 
-def _grouped_transposed(relations: Relations, place: Place, x: Operand, weight: Operand, groups: int) -> Product:
+def _grouped_transposed(
+    relations: Relations, place: Place, x: Operand, weight: Operand, groups: int, depthwise: bool
+) -> Product:
     x, rows = _batch(relations, place, x)
     inputs, own, within = _vector(x, 1), _vector(weight, 0), _vector(weight, 1)
     batch, per_group = x.shape[0], weight.shape[0] // groups
     relations.equal(inputs, own, place)
-    if per_group == 1:
+    if depthwise:
         relations.pin(within, place, "a depthwise convolution loses whole groups")
         outputs = own.repeat_interleave(weight.shape[1])
         counted: Labels = (outputs,)

@@ -7,7 +7,7 @@ code of a module may be whatever it likes. An operation on channels that has no 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -52,12 +52,14 @@ class Findings:
 
     spans : channels along a dimension whose size the module may hold as an attribute, and where
     norm_after : name of the batch norm that directly follows a layer's product, by the layer's first atom
+    depthwise : modules with convolutions of one input channel per group
     """
 
     relations: Relations = field(default_factory=Relations)
     products: list[Product] = field(default_factory=list)
     spans: list[tuple[Place, torch.Tensor]] = field(default_factory=list)
     norm_after: dict[int, str] = field(default_factory=dict)
+    depthwise: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +75,16 @@ class Call:
 
 
 class Rules:
-    """Applies the rules; `of` says what is known of a tensor."""
+    """Applies the rules; `of` says what is known of a tensor.
 
-    def __init__(self, findings: Findings, of: Callable[[torch.Tensor], Traced]) -> None:
+    depthwise : modules whose convolutions lose whole groups; None, to decide by whether a group has one input channel
+    """
+
+    def __init__(
+        self, findings: Findings, of: Callable[[torch.Tensor], Traced], depthwise: Collection[str] | None
+    ) -> None:
         self.findings = findings
+        self._depthwise = depthwise
         self.relations = findings.relations
         self.of = of
         self._made_by: dict[int, tuple[torch.Tensor, int]] = {}
@@ -130,6 +138,8 @@ class Rules:
                 return [self._layer_norm(call)]
             case "_weight_norm_interface":
                 return [self._pointwise(call, [self._operand(t) for t in operands])]
+            case "glu":
+                return [self._glu(call)]
             case "embedding":
                 return [self._embedding(call)]
             case "new_zeros" | "new_ones" | "new_full" | "new_empty":
@@ -220,6 +230,19 @@ class Rules:
                 for other in others:
                     self.relations.equal(head, other, call.place)
         return self._moved(call)
+
+    def _glu(self, call: Call) -> Labels:
+        """One half of the channels gates the other."""
+        x = call.arguments["self"]
+        dim = call.arguments["dim"] % x.ndim
+        labels = []
+        for array in self.of(x).labels:
+            if dim in support(array):
+                gated, gate = array.chunk(2, dim)
+                self.relations.equal(gated, gate, call.place)
+                array = gated
+            labels.append(array)
+        return tuple(array for array in labels if support(array))
 
     def _concatenation(self, call: Call) -> Labels:
         parts = [t for t in call.arguments["tensors"] if t.numel()]
@@ -335,8 +358,9 @@ class Rules:
         return tuple(labels)
 
     def _as_operand(self, tensor: torch.Tensor, axes: str) -> Operand:
+        """A batch of matrices is no layer's weight, even when it comes from stored tensors (learned queries)."""
         known = self.of(tensor)
-        return Operand(known.labels, axes, tuple(tensor.shape), known.weight)
+        return Operand(known.labels, axes, tuple(tensor.shape), known.weight and "n" not in axes and "h" not in axes)
 
     def _found(self, call: Call, product: Product) -> Labels:
         self.findings.products.append(product)
@@ -355,7 +379,7 @@ class Rules:
 
     def _linear(self, call: Call) -> Labels:
         x, weight, bias = (call.arguments[name] for name in ("input", "weight", "bias"))
-        leading = "abcdefgh"[: x.ndim - 1]
+        leading = "abcdefg"[: x.ndim - 1]
         labels = self._product(call, x, leading + "k", weight, "ok", leading + "o")
         return labels if bias is None else self._plus(call, bias, labels)
 
@@ -367,7 +391,19 @@ class Rules:
             Operand(self.of(x).labels, "", tuple(x.shape), False),
             Operand(self.of(weight).labels, "", tuple(weight.shape), True),
         )
-        product = convolution(self.relations, call.place, *operands, a["transposed"], a["groups"], positions)
+        per_group = x.shape[1] // a["groups"]
+        depthwise = a["groups"] > 1 == per_group if self._depthwise is None else call.place.module in self._depthwise
+        if depthwise:
+            self.findings.depthwise.add(call.place.module)
+        product = convolution(
+            self.relations,
+            call.place,
+            *operands,
+            transposed=a["transposed"],
+            groups=a["groups"],
+            depthwise=depthwise,
+            positions=positions,
+        )
         product_labels = self._found(call, product)
         if a["bias"] is None:
             return product_labels
@@ -398,9 +434,12 @@ def tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
 
 def not_understood(place: Place) -> ModelError:
     """An operation on channels for which there is no rule."""
+    how = f"name it in channel_groups(..., opaque=['{place.module}'])"
+    if not place.module:
+        how = "put this code into a module of its own and name that in channel_groups(..., opaque=[...])"
     return ModelError(
-        f"module {place}: what this operation does to channels is not understood; keep the channels that enter it "
-        f"by channel_groups(..., opaque=['{place.module}'])"
+        f"module {place}: what this operation does to channels is not understood; to leave the channels that enter it "
+        f"alone, {how}"
     )
 
 

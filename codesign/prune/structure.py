@@ -117,8 +117,9 @@ def counts_from_spectra(
     """Counts for one `config.alpha` from spectra that may serve for many; see `pca_channel_counts`."""
     if cost is not None and align is not None:
         raise ModelError("give cost or align, not both")
+    _check_observations({layer: groups.width(layer) for layer in spectra}, spectra, config)
     for layer, spectrum in spectra.items():
-        _check_sufficient(layer, groups.width(layer), spectrum, config)
+        _check_count(layer, spectrum, config)
     units: dict[frozenset[int], int] = {}
     found: dict[str, LayerStructure] = {}
     for layers in _sharing(groups, list(spectra)):
@@ -154,14 +155,19 @@ def _bound(components: int, asked: int, plain: int, count: int, unit: int) -> st
     return "floor" if asked > components else "alpha"
 
 
-def _check_sufficient(layer: str, channels: int, spectrum: Spectrum, config: StructureConfig) -> None:
-    needed = config.observations_per_channel * channels
-    if spectrum.observations < needed:
+def _check_observations(channels: Mapping[str, int], spectra: Mapping[str, Spectrum], config: StructureConfig) -> None:
+    lack = {layer: config.observations_per_channel * channels[layer] / spectra[layer].observations for layer in spectra}
+    layer = max(lack, key=lambda name: lack[name])
+    if lack[layer] > 1:
         raise DataError(
-            f"layer '{layer}': {spectrum.observations} observations (images x positions) are too few for {channels} "
-            f"channels, {ceil(needed)} are needed ({config.observations_per_channel:g} a channel); give "
-            f"{ceil(needed / spectrum.observations)} times as many images, or lower observations_per_channel"
+            f"layer '{layer}': {spectra[layer].observations} observations (images x positions) are too few for "
+            f"{channels[layer]} channels, {ceil(config.observations_per_channel * channels[layer])} are needed "
+            f"({config.observations_per_channel:g} a channel); give {ceil(lack[layer])} times as many images, or lower "
+            "observations_per_channel"
         )
+
+
+def _check_count(layer: str, spectrum: Spectrum, config: StructureConfig) -> None:
     if spectrum.count(config.alpha) == 0:
         raise ModelError(
             f"layer '{layer}': its feature map does not vary over the data, so alpha = {config.alpha:g} leaves it no "

@@ -45,8 +45,8 @@ def prune(
     inplace : change `model` itself, else a deep copy
     fold_constants : a cut channel of which only the filter goes to zero may go on firing a constant, such as relu(beta)
         of its batch norm. Add what that constant contributes to the bias of the layers that read it (or take it from
-        the running mean of the batch norm behind them). Exact where a layer sees the constant everywhere, which at the
-        border of a zero-padded convolution it does not
+        the running mean of the batch norm behind them). A bias is the same everywhere, so this is exact but for the
+        zero-padded border of a convolution and the strides of a transposed one
 
     Further state per channel: a module may state, in an attribute `prune_axes`, how attributes of its own follow its
     channels, one of "out", "in" or None per dimension: `{"weight_scale": ("out",), "formats": ("out",)}`. Tensors,
@@ -202,7 +202,7 @@ def _problem(model: nn.Module, plan: PrunePlan) -> tuple[str, str] | None:
     gone = groups.gone(plan.removed)
     left = {name: tuple(atoms[~gone[atoms]] for atoms in stored.atoms) for name, stored in groups.stored.items()}
     try:
-        watched = watch(model, groups.example, left, groups.opaque)
+        watched = watch(model, groups.example, left, groups.opaque, groups.findings.depthwise)
     except NetworkFailure as failure:
         return failure.module, str(failure.__cause__)
     wrong = watched.findings.relations.first_contradiction(groups.classes.of)

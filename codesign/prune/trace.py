@@ -12,10 +12,12 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from codesign.errors import ModelError
+from codesign.prune.attention import all_prunable
 from codesign.prune.labels import Place
 from codesign.prune.modes import evaluating
 from codesign.prune.rules import Call, Findings, Rules, Traced, tensors
@@ -91,8 +93,11 @@ def elementwise(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def marked(*args: P.args, **kwargs: P.kwargs) -> R:
-        result = function(*args, **kwargs)
-        if _watching and isinstance(result, torch.Tensor):
+        if not _watching:
+            return function(*args, **kwargs)
+        with _watching[-1].paused():
+            result = function(*args, **kwargs)
+        if isinstance(result, torch.Tensor):
             _watching[-1].see("elementwise", True, {"args": args, **kwargs}, result, lambda labels: labels)
         return result
 
@@ -110,15 +115,22 @@ class NetworkFailure(ModelError):
 class Watch(TorchDispatchMode):
     """Follows a forward pass. `atoms` are those of the stored tensors, by name."""
 
-    def __init__(self, model: nn.Module, stored: Mapping[str, tuple[np.ndarray, ...]], opaque: Collection[str]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        stored: Mapping[str, tuple[np.ndarray, ...]],
+        opaque: Collection[str],
+        depthwise: Collection[str] | None,
+    ) -> None:
         super().__init__()
         self.findings = Findings()
         self.reached: set[str] = set()
-        self._rules = Rules(self.findings, self._of)
+        self._rules = Rules(self.findings, self._of, depthwise)
         self._known: dict[int, Traced] = {}
         self._names: dict[int, str] = {}
         self._opaque = opaque
         self._inside: list[str] = []
+        self._paused = False
         for name, (_, tensor, _) in stored_tensors(model).items():
             self._names[id(tensor)] = name
             self._known[id(tensor)] = Traced(tensor, _labels(stored[name]), True)
@@ -142,6 +154,8 @@ class Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if self._paused:
+            return func(*args, **kwargs)
         schema = func._schema
         result = _run(func, args, kwargs)
         arguments = dict(zip((argument.name for argument in schema.arguments), args, strict=False)) | kwargs
@@ -158,6 +172,21 @@ class Watch(TorchDispatchMode):
 
         self.see(name, torch.Tag.pointwise in func.tags, arguments, result, rerun)
         return result
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What runs now is not looked at."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
+
+    def leave_torch(self, tensor: torch.Tensor, how: str) -> None:
+        """The values of a tensor go where no rule can follow."""
+        for array in () if self._paused else self._of(tensor).labels:
+            why = "they leave torch; mark the code between with codesign.prune.elementwise if that is what it does"
+            self.findings.relations.pin(array, Place(self.place, how), why)
 
     def see(
         self, name: str, pointwise: bool, arguments: dict[str, Any], result: Any, rerun: Callable[..., Any]
@@ -201,18 +230,45 @@ class Watch(TorchDispatchMode):
             pass
 
 
+class _Exits(TorchFunctionMode):
+    """Notices where tensors leave torch."""
+
+    def __init__(self, watching: Watch) -> None:
+        super().__init__()
+        self._watching = watching
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in ("numpy", "__array__", "__dlpack__", "tolist", "data_ptr"):
+            self._watching.leave_torch(args[0], func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
 def watch(
-    model: nn.Module, example: Example, stored: Mapping[str, tuple[np.ndarray, ...]], opaque: Collection[str]
+    model: nn.Module,
+    example: Example,
+    stored: Mapping[str, tuple[np.ndarray, ...]],
+    opaque: Collection[str],
+    depthwise: Collection[str] | None = None,
 ) -> Watch:
-    """Run `model` once on `example` in evaluation mode and return what was seen; the model is left as it was."""
-    watching = Watch(model, stored, opaque)
+    """Run `model` once on `example` in evaluation mode and return what was seen; the model is left as it was.
+
+    depthwise : modules whose grouped convolutions lose whole groups, where an earlier pass has found them
+    """
+    watching = Watch(model, stored, opaque, depthwise)
     for tensor in _nested_tensors(example):
         watching.input(tensor)
     fast = torch.backends.mha.get_fastpath_enabled()
     _watching.append(watching)
     try:
         torch.backends.mha.set_fastpath_enabled(False)
-        with evaluating(model), torch.no_grad(), watching.modules_of(model), watching:
+        with (
+            evaluating(model),
+            all_prunable(model),
+            torch.no_grad(),
+            watching.modules_of(model),
+            watching,
+            _Exits(watching),
+        ):
             outputs = call(model, example)
     except ModelError:
         raise

@@ -22,11 +22,11 @@ class OptunaSampler:
     """
 
     def __init__(self, space: Space, method: str) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space = space
         self._method = method
         self._parts = [_parts_of(layer) for layer in space.layers]
         self._distributions = self._distributions_of()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._study = optuna.create_study(directions=["minimize", "minimize"], sampler=self._sampler(0))
         self._told: set[Choice] = set()
 

@@ -38,23 +38,24 @@ def gain_of(trials: Sequence[Trial], fidelity: float) -> Gain | None:
     return Gain(mean=statistics.fmean(gains), deviation=statistics.stdev(gains))
 
 
-def estimates(trials: Sequence[Trial]) -> list[Measured]:
-    """Every measured design: by its full trainings, or else extrapolated from its longest short one.
+def extrapolated(trials: Sequence[Trial], full: Sequence[Measured]) -> list[Measured]:
+    """Designs without a usable full training (those are `full`), each by its longest training.
 
     The spread of the gain is part of an extrapolated design's standard error. A design whose training broke, without a
     number, counts as bad as the worst one that gave a number.
     """
-    full = summarise(trials)
-    covered = {m.point for m in full}
-    found = list(full)
+    covered = {index for m in full for index in m.trials}
+    rest = [t for t in trials if t.measurement is not None and t.index not in covered]
+    known = {m.point for m in full} if rest else set()
     longest: dict[DesignPoint, Trial] = {}
-    for trial in trials:
-        if trial.measurement is not None and trial.point not in covered:
+    for trial in rest:
+        if trial.point not in known:
             before = longest.get(trial.point)
             if before is None or trial.proposal.fidelity > before.proposal.fidelity:
                 longest[trial.point] = trial
     finite = [t.measurement.accuracy for t in trials if t.measurement is not None and _finite(t.measurement)]
     gains = {f: gain_of(trials, f) for f in {t.proposal.fidelity for t in longest.values()}}
+    found = []
     for trial in longest.values():
         measured, gain = trial.measurement, gains[trial.proposal.fidelity]
         assert measured is not None
@@ -72,7 +73,7 @@ def estimates(trials: Sequence[Trial]) -> list[Measured]:
                 metrics=trial.metrics,
             )
         )
-    return sorted(found, key=lambda m: m.trials[0])
+    return found
 
 
 def promotions(trials: Sequence[Trial], ladder: Sequence[float]) -> list[Proposal]:

@@ -42,11 +42,13 @@ class Knowledge:
 
     known : measured designs, in the order of their first trials
     tried : every design of the space that was proposed, those whose training failed among them
-    trials : behind them, in the order of their index
+    full : every design that was trained in full, baselines outside of the space among them
+    trials : behind all of it, in the order of their index
     """
 
     known: tuple[Known, ...]
     tried: frozenset[Choice]
+    full: tuple[Measured, ...]
     trials: tuple[Trial, ...]
 
 

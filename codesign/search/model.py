@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
 from codesign.design import DesignPoint, LayerFormats, Role
 from codesign.search.space import Choice, Space
@@ -102,7 +102,8 @@ class Surrogate:
         return effects, base + self.base_variance * float(self.weights.sum())
 
     def _covariance(self, rows: Ints) -> Floats:
-        return self.base_variance + _kernel(self.kernels, self.shared, rows, self.known, self.pairs)
+        first, squares = _first_order(self.kernels, self.shared, rows, self.known)
+        return self.base_variance + _with_pairs(first, squares, self.pairs)
 
 
 def fit(prior: Prior, choices: Sequence[Choice], errors: Floats, standard_errors: Floats) -> Surrogate:
@@ -118,8 +119,9 @@ def fit(prior: Prior, choices: Sequence[Choice], errors: Floats, standard_errors
     column_scales = np.sqrt(np.repeat(shared_scales, prior.families))
     shared = tuple(columns * column_scales for columns in prior.shared)
     best: Surrogate | None = None
+    first, squares = _first_order(kernels, shared, known, known)
     for pairs in PAIR_WEIGHTS:
-        covariance = base_variance + _kernel(kernels, shared, known, known, pairs)
+        covariance = base_variance + _with_pairs(first, squares, pairs)
         covariance[np.diag_indices_from(covariance)] += variances
         factor = cho_factor(covariance, lower=True)
         weights = cho_solve(factor, errors)
@@ -139,15 +141,15 @@ def fit(prior: Prior, choices: Sequence[Choice], errors: Floats, standard_errors
     return best
 
 
-def _kernel(kernels: Sequence[Floats], shared: Sequence[Floats], rows: Ints, known: Ints, pairs: float) -> Floats:
+def _first_order(kernels: Sequence[Floats], shared: Sequence[Floats], rows: Ints, known: Ints) -> tuple[Floats, Floats]:
+    """Covariance of the first-order parts, and the sum of squares of the decisions' own parts."""
     first = _shared_of(shared, rows) @ _shared_of(shared, known).T
     squares = np.zeros_like(first)
     for d, kernel in enumerate(kernels):
         own = kernel[rows[:, d]][:, known[:, d]]
         first += own
-        if pairs:
-            squares += own * own
-    return _with_pairs(first, squares, pairs)
+        squares += own * own
+    return first, squares
 
 
 def _with_pairs(first: Floats, squares: Floats, pairs: float) -> Floats:
@@ -179,13 +181,13 @@ def _scales(prior: Prior, known: Ints, errors: Floats, variances: Floats) -> tup
         precision[np.diag_indices_from(precision)] += np.append(np.repeat(1.0 / scales, sizes), 1.0 / base_variance)
         factor = cho_factor(precision, lower=True)
         mean = cho_solve(factor, columns.T @ (weight * errors))
-        covariance = cho_solve(factor, np.eye(len(mean)))
-        power = mean**2 + np.diag(covariance)
+        root = solve_triangular(factor[0], np.eye(len(mean)), lower=True)  # root' root is the posterior covariance
+        power = mean**2 + (root**2).sum(axis=0)
         power = np.array([power[a:b].sum() for a, b in itertools.pairwise(edges)])
         overall = power[:own].sum() / max(edges[own], 1)
         scales = np.maximum(power / np.maximum(sizes, 1), 1e-3 * LEAST_NOISE**2)
         scales[:own] = (power[:own] + 4 * overall) / (sizes[:own] + 4)
-        left = (errors - columns @ mean) ** 2 + np.einsum("ij,ij->i", columns @ covariance, columns)
+        left = (errors - columns @ mean) ** 2 + ((root @ columns.T) ** 2).sum(axis=0)
         misfit = max(float(np.average(left - variances, weights=weight)), LEAST_NOISE**2)
     return scales[:own], scales[own:], base_variance
 

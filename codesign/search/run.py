@@ -17,11 +17,11 @@ from codesign.design import DesignPoint, uniform
 from codesign.errors import CodesignError, ConfigError, CostError, did_you_mean
 from codesign.search.agreement import WEAK, Agreement, agreement_of
 from codesign.search.dp import Problem, surrogate_of
-from codesign.search.evolve import OptunaSampler
-from codesign.search.front import Measured, ParetoFront, summarise
+from codesign.search.front import Measured, ParetoFront
 from codesign.search.hybrid import Hybrid
 from codesign.search.limits import Metric, best_of, check_reachable
 from codesign.search.log import TrialLog
+from codesign.search.methods import Knowledge, Propose
 from codesign.search.model import prior_of
 from codesign.search.space import Space
 from codesign.search.stages import Budget, Stages, knowledge_of
@@ -158,10 +158,9 @@ def search(
         )
     problem, notes = _problem(space, latency, layer_latency, metrics, accuracy_floor, latency_limit_s, proxy, seed)
     check_reachable(problem)
-    sampler = OptunaSampler(space, Method.NSGA2 if method is Method.DP else method)
     stages = Stages(
         space=space,
-        propose=Hybrid(problem=problem, genetic=sampler).ideas if method is Method.DP else sampler.ideas,
+        propose=_method(method, problem),
         budget=budget,
         seed=seed,
         baselines=standard_baselines() if baselines is None else baselines,
@@ -169,6 +168,7 @@ def search(
         ladder=ladder,
         finalist_seeds=finalist_seeds,
         accuracy_floor=accuracy_floor,
+        choices={},
     )
     trials: list[Trial] = []
     recorded = {t.index: t for t in log.trials} if log is not None else {}
@@ -205,21 +205,32 @@ def search(
         if jobs and all(t.measurement is None for t in done.values()):
             raise CodesignError(f"every training of batch {batch} failed, the last with {trials[-1].failure}")
         batch += 1
-    best = best_of(summarise(trials), metrics, accuracy_floor, latency_limit_s)
+    knowledge = knowledge_of(space, trials, stages.choices)
+    best = best_of(knowledge.full, metrics, accuracy_floor, latency_limit_s)
+    agreement = None
     if method is Method.DP:
-        notes += _notes_on_model(problem, trials)
+        agreement = agreement_of(trials, knowledge.full)
+        notes += _notes_on_model(problem, knowledge, agreement)
     spent = [t.measurement for t in trials if t.measurement is not None]
     return SearchResult(
-        front=ParetoFront.of_trials(trials),
+        front=ParetoFront.of(knowledge.full),
         best=best,
         trials=tuple(trials),
-        agreement=agreement_of(trials) if method is Method.DP else None,
+        agreement=agreement,
         notes=tuple(notes),
         trainings=sum(t.trainings for t in trials),
         training_cpu_s=sum(m.cpu_s for m in spent),
         training_wall_s=sum(m.wall_s for m in spent),
         own_cpu_s=own.elapsed_s(),
     )
+
+
+def _method(method: Method, problem: Problem) -> Propose:
+    if method is Method.DP:
+        return Hybrid(problem).ideas
+    from codesign.search.evolve import OptunaSampler  # loads Optuna, which `dp` seldom needs
+
+    return OptunaSampler(problem.space, method).ideas
 
 
 class _Stopwatch:
@@ -269,7 +280,7 @@ def _problem(
     tables = {"latency": tabulate(space, latency, layer_latency, seed=seed)}
     tables |= {n: tabulate(space, m.cost, m.layer_cost, seed=seed) for n, m in metrics.items() if m.limit is not None}
     notes = [
-        f"{name} is not a sum over layers: the tables that guide the search are off by up to {t.worst_error:.1%}; "
+        f"{name} is not a sum over layers: the tables that guide the search are off by up to {100 * t.worst_error:.2g} %; "
         "that of every trial is exact"
         for name, t in tables.items()
         if t.worst_error
@@ -329,13 +340,11 @@ def _train(accuracy: Accuracy, job: tuple[int, Proposal]) -> tuple[int, Measurem
         return index, None, f"{type(error).__name__}: {error}"
 
 
-def _notes_on_model(problem: Problem, trials: Sequence[Trial]) -> list[str]:
-    knowledge = knowledge_of(problem.space, trials)
+def _notes_on_model(problem: Problem, knowledge: Knowledge, agreement: Agreement) -> list[str]:
     notes = []
     if len(knowledge.known) > 2 and surrogate_of(problem.prior, knowledge).pairs:
         notes.append("layers interact: pairs of decisions explain the measured errors better than their sum alone")
-    agreement = agreement_of(trials)
-    if any(t.proposal.origin is Origin.EXPLORE for t in trials):
+    if any(t.proposal.origin is Origin.EXPLORE for t in knowledge.trials):
         notes.append(
             f"the model ranked the designs that it proposed badly (rank correlation {agreement.rank_correlation:.2f}, "
             f"{agreement.attainable:.2f} attainable under the noise): the search went on with nsga2"

@@ -10,8 +10,8 @@ import numpy as np
 
 from codesign.design import DesignPoint
 from codesign.errors import ConfigError
-from codesign.search.fidelity import estimates, promotions
-from codesign.search.front import ParetoFront
+from codesign.search.fidelity import extrapolated, promotions
+from codesign.search.front import ParetoFront, summarise
 from codesign.search.methods import Idea, Knowledge, Known, Propose
 from codesign.search.space import Choice, Space
 from codesign.search.trial import Origin, Proposal, Trial
@@ -62,6 +62,7 @@ class Stages:
     uniform : uniform policies, fastest first
     ladder : fidelities at which a design is looked at, rising to 1
     accuracy_floor : finalists are the fastest designs above it, if there is one
+    choices : a cache of the choice behind each trial; None where the design is not in the space
     """
 
     space: Space
@@ -73,6 +74,7 @@ class Stages:
     ladder: tuple[float, ...]
     finalist_seeds: int
     accuracy_floor: float | None
+    choices: dict[int, Choice | None]
 
     def next_batch(self, batch: int, trials: Sequence[Trial]) -> list[Proposal]:
         """The proposals of batch number `batch` after all `trials` of the batches before it; none at the end."""
@@ -105,7 +107,7 @@ class Stages:
         return [Idea(point=fresh[i], origin=Origin.UNIFORM) for i in picked]
 
     def _ideas(self, batch: int, trials: Sequence[Trial]) -> list[Idea]:
-        knowledge = knowledge_of(self.space, trials)
+        knowledge = knowledge_of(self.space, trials, self.choices)
         return self.propose(knowledge, np.random.default_rng([self.seed, batch])) if knowledge.known else []
 
     def _numbered(self, ideas: Sequence[Idea], trials: Sequence[Trial]) -> list[Proposal]:
@@ -127,7 +129,7 @@ class Stages:
         First the first baseline, because everything is compared with it; then the leading designs of the front, the
         fastest above the accuracy floor first, or spread along the front without one; then the other baselines.
         """
-        measured = estimates([t for t in trials if t.proposal.fidelity == 1.0])
+        measured = summarise(trials)
         front = ParetoFront.of(measured)
         leading = [m for m, leads in zip(front.members, front.leading, strict=True) if leads]
         if self.accuracy_floor is not None:
@@ -156,15 +158,17 @@ class Stages:
         return proposals[: int(np.searchsorted(cost, trainings + 1e-9, side="right"))]
 
 
-def knowledge_of(space: Space, trials: Sequence[Trial]) -> Knowledge:
-    """What the methods may look at."""
-    choices: dict[DesignPoint, Choice | None] = {t.point: None for t in trials}
-    for point in choices:
-        choices[point] = space.choice(point)
-    known = [(choices[m.point], m) for m in estimates(trials)]
+def knowledge_of(space: Space, trials: Sequence[Trial], choices: dict[int, Choice | None]) -> Knowledge:
+    """What the methods may look at; `choices` is filled as a cache."""
+    for trial in trials[len(choices) :]:
+        choices[trial.index] = space.choice(trial.point)
+    full = summarise(trials)
+    measured = sorted([*full, *extrapolated(trials, full)], key=lambda m: m.trials[0])
+    known = [(choices[m.trials[0]], m) for m in measured]
     return Knowledge(
         known=tuple(Known(choice=c, measured=m) for c, m in known if c is not None),
         tried=frozenset(c for c in choices.values() if c is not None),
+        full=tuple(full),
         trials=tuple(trials),
     )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from codesign.cli import main
+from codesign.loop.apply import load_applied
 from codesign.search import read_trials
 
 CONFIG = """
@@ -50,6 +51,22 @@ def test_a_search_leaves_a_complete_run_directory_and_resumes_it(config, tmp_pat
     assert main(["search", str(out / "config.toml"), "--out", str(out), "--json"]) == 0
     assert (out / "trials.jsonl").read_bytes() == before
     assert json.loads(capsys.readouterr().out)["points"]
+
+
+def test_a_design_is_taken_out_with_the_accuracy_of_its_trial(config, tmp_path, capsys):
+    run, model = tmp_path / "run", tmp_path / "model"
+    assert main(["search", str(config), "--out", str(run)]) == 0
+    trial = next(t for t in read_trials(run) if t.point.channels)
+    capsys.readouterr()
+    assert main(["apply", str(run), str(trial.index), "--out", str(model), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["accuracy"] == printed["trial_accuracy"] == trial.measurement.accuracy
+    network, point = load_applied(model)
+    assert point == trial.point
+    modules = dict(network.named_modules())
+    assert {name: modules[name].out_channels for name, _ in point.channels} == dict(point.channels)
+    assert main(["apply", str(run), "99", "--out", str(model)]) == 5
+    assert "has no trial 99" in capsys.readouterr().err
 
 
 def test_another_configuration_does_not_overwrite_a_run(config, tmp_path, capsys):

@@ -1,0 +1,207 @@
+/* The bilateral filter of uint8 by table: x86-64 with AVX-512 VBMI (byte permutes) and VNNI (byte dot products).
+ *
+ * Taps at the same distance share a table of 256 weights, indexed by the difference of two pixels: two registers are 128
+ * entries, and a byte permute looks 64 of them up. Four such taps, which mirror each other, are interleaved so that a
+ * 32-bit lane holds the four neighbours of one pixel: a dot product of four weights and four pixels adds up in place.
+ * Weights wider than a byte are split into bytes ("planes"), each looked up and summed for itself.
+ * Pixels are kept with the top bit flipped, as signed numbers p - 128: the dot product multiplies unsigned by signed.
+ */
+#include "common.h"
+#include "dispatch.h"
+
+#if defined(__AVX512VBMI__) && defined(__AVX512VNNI__)
+#include <immintrin.h>
+
+#define BLOCK 64 /* pixels of one pass */
+#define INLINE static inline __attribute__((always_inline))
+
+typedef struct {
+    uint8_t *ring;
+    const uint8_t **rows; /* [t]: ring row of image row y - radius + t */
+    int64_t *near;        /* [4 k + i]: where tap i of quad k of the pixel (y, 0) is, from the start of the ring */
+    int64_t *map;
+    uint8_t *out;
+    int64_t slots, line_stride, row_stride;
+} table_plan;
+
+/* Bytes a, b, c, d of pixels 16 L + 8 half + 0..7 (L = 0..3) as 32-bit lanes abcd. */
+INLINE void interleave(__m512i a, __m512i b, __m512i c, __m512i d, int half, __m512i lanes[2]) {
+    const __m512i ab = half ? _mm512_unpackhi_epi8(a, b) : _mm512_unpacklo_epi8(a, b);
+    const __m512i cd = half ? _mm512_unpackhi_epi8(c, d) : _mm512_unpacklo_epi8(c, d);
+    lanes[0] = _mm512_unpacklo_epi16(ab, cd);
+    lanes[1] = _mm512_unpackhi_epi16(ab, cd);
+}
+
+/* Sums of a block or half of one: [vector][plane]. */
+typedef struct {
+    __m512i weight[4][3], pixel[3][4][3];
+} table_sums;
+
+/* sum += dot products of four bytes. In assembler, since GCC 12 copies every sum to and fro around the intrinsic. */
+INLINE void add_dots(__m512i *sum, __m512i weights, __m512i pixels) {
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(weights), "v"(pixels));
+}
+
+#define UNROLL _Pragma("GCC unroll 4")
+
+/* All taps of the block at column x: of its half `half` with `vectors` 2, of both with 4. `channels`, `planes`, `upper`,
+ * `vectors` and `half` are constants where this is inlined: only the lowest `upper` planes have weights for differences
+ * of 127 and more. */
+INLINE table_sums sum_taps(const table_plan *plan, const cs_bilateral_tables *tables, int64_t x, int channels,
+                           int planes, int upper, int vectors, int half) {
+    const __m512i ones = _mm512_set1_epi8(1), most = _mm512_set1_epi8(127);
+    const int64_t *near = plan->near;
+    table_sums sums;
+    __m512i centre[3][4];
+    UNROLL for (int c = 0; c < channels; ++c) {
+        const __m512i p = _mm512_loadu_si512(plan->ring + near[4 * tables->quads] + c * plan->line_stride + x);
+        UNROLL for (int v = 0; v < vectors; v += 2) interleave(p, p, p, p, half + v / 2, centre[c] + v);
+    }
+    UNROLL for (int v = 0; v < vectors; ++v) UNROLL for (int p = 0; p < planes; ++p) {
+        sums.weight[v][p] = _mm512_setzero_si512();
+        UNROLL for (int c = 0; c < channels; ++c) sums.pixel[c][v][p] = _mm512_setzero_si512();
+    }
+    for (int64_t k = 0; k < tables->quads; ++k, near += 4) {
+        const uint8_t *from = tables->weights + tables->table[k] * planes * 256;
+        if (planes == 1 && tables->shift[k]) { /* the nearer taps have a coarser unit */
+            const __m128i by = _mm_cvtsi64_si128(tables->shift[k]);
+            UNROLL for (int v = 0; v < vectors; ++v) {
+                sums.weight[v][0] = _mm512_sra_epi32(sums.weight[v][0], by);
+                UNROLL for (int c = 0; c < channels; ++c)
+                    sums.pixel[c][v][0] = _mm512_sra_epi32(sums.pixel[c][v][0], by);
+            }
+        }
+        __m512i pixel[3][4], apart[4];
+        UNROLL for (int c = 0; c < channels; ++c) {
+            const uint8_t *at = plan->ring + c * plan->line_stride + x;
+            UNROLL for (int v = 0; v < vectors; v += 2)
+                interleave(_mm512_loadu_si512(at + near[0]), _mm512_loadu_si512(at + near[1]),
+                           _mm512_loadu_si512(at + near[2]), _mm512_loadu_si512(at + near[3]), half + v / 2,
+                           pixel[c] + v);
+            UNROLL for (int v = 0; v < vectors; ++v) {
+                const __m512i difference = _mm512_sub_epi8(_mm512_max_epi8(pixel[c][v], centre[c][v]),
+                                                           _mm512_min_epi8(pixel[c][v], centre[c][v]));
+                apart[v] = c ? _mm512_adds_epu8(apart[v], difference) : difference;
+            }
+        }
+        UNROLL for (int p = planes - 1; p >= 0; --p) {
+            const __m512i low = _mm512_load_si512(from + p * 256), high = _mm512_load_si512(from + p * 256 + 64);
+            UNROLL for (int v = 0; v < vectors; ++v) {
+                __m512i weight;
+                if (p < upper)
+                    weight = _mm512_mask_blend_epi8(
+                        _mm512_movepi8_mask(apart[v]), _mm512_permutex2var_epi8(low, apart[v], high),
+                        _mm512_permutex2var_epi8(_mm512_load_si512(from + p * 256 + 128), apart[v],
+                                                 _mm512_load_si512(from + p * 256 + 192)));
+                else weight = _mm512_permutex2var_epi8(low, _mm512_min_epu8(apart[v], most), high);
+                add_dots(&sums.weight[v][p], weight, ones);
+                UNROLL for (int c = 0; c < channels; ++c) add_dots(&sums.pixel[c][v][p], weight, pixel[c][v]);
+            }
+        }
+    }
+    return sums;
+}
+
+INLINE __m512 whole_sum(const __m512i sum[3], int planes) {
+    __m512 total = _mm512_cvtepi32_ps(sum[0]);
+    if (planes > 1) total = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[1]), _mm512_set1_ps(256.0f), total);
+    if (planes > 2) total = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[2]), _mm512_set1_ps(65536.0f), total);
+    return total;
+}
+
+/* BLOCK pixels of one row. */
+INLINE void filter_block(const table_plan *plan, const cs_bilateral_tables *tables, int64_t x, int channels, int planes,
+                         int upper) {
+    const __m512 own = _mm512_set1_ps(tables->own);
+    const int vectors = channels * planes == 1 ? 4 : 2; /* as many sums as the registers hold */
+    __m512i words[3][2];
+    UNROLL for (int half = 0; half < 2; ++half) {
+        if (half * vectors == 4) continue;
+        const table_sums sums = sum_taps(plan, tables, x, channels, planes, upper, vectors, half);
+        UNROLL for (int c = 0; c < channels; ++c) {
+            const __m512i p = _mm512_loadu_si512(plan->ring + plan->near[4 * tables->quads] + c * plan->line_stride + x);
+            UNROLL for (int v = 0; v < vectors; v += 2) {
+                __m512i result[2], centre[2];
+                interleave(p, p, p, p, half + v / 2, centre);
+                UNROLL for (int i = 0; i < 2; ++i) {
+                    const __m512 here = _mm512_cvtepi32_ps(_mm512_srai_epi32(centre[i], 24));
+                    const __m512 sum = _mm512_fmadd_ps(own, here, whole_sum(sums.pixel[c][v + i], planes));
+                    const __m512 weight = _mm512_add_ps(own, whole_sum(sums.weight[v + i], planes));
+                    const __m512 value = _mm512_add_ps(_mm512_div_ps(sum, weight), _mm512_set1_ps(128.5f));
+                    result[i] = _mm512_cvttps_epi32(value);
+                }
+                words[c][half + v / 2] = _mm512_packus_epi32(result[0], result[1]);
+            }
+        }
+    }
+    UNROLL for (int c = 0; c < channels; ++c)
+        _mm512_storeu_si512(plan->out + c * plan->line_stride + x, _mm512_packus_epi16(words[c][0], words[c][1]));
+}
+
+static void filter_row(const table_plan *plan, const cs_bilateral_tables *tables, int64_t width, int64_t channels) {
+#define ROW(CHANNELS, PLANES, UPPER) \
+    for (int64_t x = 0; x < width; x += BLOCK) filter_block(plan, tables, x, CHANNELS, PLANES, UPPER)
+    if (channels == 3) {
+        if (tables->upper) ROW(3, 1, 1);
+        else ROW(3, 1, 0);
+    } else if (tables->planes == 1) {
+        if (tables->upper) ROW(1, 1, 1);
+        else ROW(1, 1, 0);
+    } else if (tables->upper == 0) ROW(1, 3, 0);
+    else if (tables->upper <= 2) ROW(1, 3, 2);
+    else ROW(1, 3, 3);
+#undef ROW
+}
+
+static bool plan_tables(table_plan *plan, arena from, const cs_images *images, const cs_bilateral *how,
+                        const cs_bilateral_tables *tables) {
+    const int64_t radius = how->radius;
+    plan->slots = smaller(2 * radius + 1, images->height);
+    plan->line_stride = round_up(images->width + 2 * radius + 2 * BLOCK, 64);
+    plan->row_stride = plan->line_stride * how->channels;
+    plan->ring = arena_take(&from, (plan->slots + 1) * plan->row_stride);
+    plan->out = arena_take(&from, plan->row_stride);
+    plan->rows = arena_take(&from, (2 * radius + 1) * (int64_t)sizeof(uint8_t *));
+    plan->near = arena_take(&from, (4 * tables->quads + 1) * 8);
+    plan->map = arena_take(&from, (images->width + 2 * radius) * 8);
+    if (plan->map == NULL) return false;
+    memset(plan->ring, 0x80, (size_t)((plan->slots + 1) * plan->row_stride)); /* black */
+    fill_border_map(images->border, -radius, images->width + 2 * radius, images->width, plan->map);
+    return true;
+}
+
+cs_status cs_bilateral_table_u8_vbmi(const cs_images *images, const uint8_t *src, const cs_bilateral *how,
+                                     const cs_bilateral_tables *tables, void *scratch, int64_t scratch_bytes,
+                                     uint8_t *dst) {
+    table_plan plan;
+    if (!plan_tables(&plan, arena_of(scratch, scratch_bytes), images, how, tables)) return CS_ERR_CAPACITY;
+    const int64_t radius = how->radius, height = images->height, width = images->width;
+    for (int64_t n = 0; n < images->planes; ++n) {
+        int64_t ready = 0;
+        for (int64_t y = 0; y < height; ++y) {
+            for (; ready < smaller(height, y + radius + 1); ++ready)
+                for (int64_t c = 0; c < how->channels; ++c) {
+                    uint8_t *line = plan.ring + ready % plan.slots * plan.row_stride + c * plan.line_stride;
+                    read_line_u8(src + images->src_plane[n] + c * how->src_channel + ready * images->src_row,
+                                 images->src_column, width, -radius, width + 2 * radius, plan.map, line);
+                    for (int64_t i = 0; i < width + 2 * radius; ++i) line[i] ^= 0x80;
+                }
+            for (int64_t t = -radius; t <= radius; ++t) {
+                const int64_t at = border_index(images->border, y + t, height);
+                plan.rows[t + radius] = plan.ring + (at < 0 ? plan.slots : at % plan.slots) * plan.row_stride;
+            }
+            for (int64_t k = 0; k < 4 * tables->quads; ++k)
+                plan.near[k] = plan.rows[radius + tables->dy[k]] + radius + tables->dx[k] - plan.ring;
+            plan.near[4 * tables->quads] = plan.rows[radius] + radius - plan.ring;
+            filter_row(&plan, tables, width, how->channels);
+            for (int64_t c = 0; c < how->channels; ++c)
+                write_line_u8(plan.out + c * plan.line_stride, width,
+                              dst + images->dst_plane[n] + c * how->dst_channel + y * images->dst_row,
+                              images->dst_column);
+        }
+    }
+    return CS_OK;
+}
+#else
+typedef int cs_no_vbmi; /* an empty file is not C */
+#endif
