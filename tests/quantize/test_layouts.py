@@ -2,6 +2,7 @@
 
 import itertools
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -139,6 +140,27 @@ def test_torch_keeps_memory_format_and_dtype_and_detaches():
     expected = round_to_format(weight, E4M3)
     assert round_to_format(weight, E4M3, out=weight) is weight
     assert torch.equal(weight, expected)
+
+
+def test_half_precision_arrays_of_numpy():
+    x = _RNG.standard_normal(1000)
+    for dtype in (np.float16, ml_dtypes.bfloat16):
+        narrow = x.astype(dtype)
+        y = round_to_format(narrow, E4M3, scale=4.0)
+        assert y.dtype == dtype
+        assert np.array_equal(y.astype(np.float32), round_to_format(narrow.astype(np.float32), E4M3, scale=4.0))
+
+
+@pytest.mark.parametrize("name", ["e4m3fn", "e5m2", "e2m1", "e4m3fn-nan", "bfloat16", "e8m0"])
+def test_flushing_of_subnormal_numbers_does_not_change_a_bit(name):
+    x = _RNG.integers(0, 1 << 32, 1 << 16, dtype=np.uint32).view(np.float32)
+    expected = round_to_format(x, name)
+    assert torch.set_flush_denormal(True)
+    try:
+        flushing = round_to_format(x, name)
+    finally:
+        torch.set_flush_denormal(False)
+    assert np.array_equal(_bits(flushing), _bits(expected))
 
 
 @pytest.mark.parametrize("rounding", Rounding)
