@@ -71,6 +71,14 @@ class Same(NamedTuple):
     why: str
 
 
+class Grid(NamedTuple):
+    """Channels in several dimensions, of which those in `last` may lose some without further reason."""
+
+    array: torch.Tensor
+    last: tuple[int, ...]
+    place: Place
+
+
 class Approximation(NamedTuple):
     """An operation whose result changes, if slightly, when channels along `dims` leave."""
 
@@ -85,8 +93,9 @@ class Relations:
     def __init__(self) -> None:
         self.same: list[Same] = []
         self.loose: list[Same] = []
-        self.grids: list[Same] = []
+        self.grids: list[Grid] = []
         self.approximations: list[Approximation] = []
+        self.in_rows: set[int] = set()
 
     def equal(self, one: torch.Tensor, other: torch.Tensor, place: Place, why: str = "") -> None:
         """Channel by channel, `one` and `other` stay or go together."""
@@ -103,9 +112,21 @@ class Relations:
             self.equal(array, head, place, why)
         return head
 
-    def grid(self, array: torch.Tensor, place: Place) -> None:
-        """A tensor whose shape must remain a rectangle: channels may leave along one dimension only."""
-        self.grids.append(Same(array, array, place, ""))
+    def rows(self, array: torch.Tensor, dims: Iterable[int], place: Place) -> torch.Tensor:
+        """As `tie`, for a tensor of several dimensions that an operation takes whole along `dims`: as attention takes
+        each head, or a convolution each map."""
+        head = self.tie(array, dims, place)
+        if head.shape != array.shape:
+            self.in_rows.update(array.unique().tolist())
+        return head
+
+    def grid(self, array: torch.Tensor, place: Place, *, hidden: bool = False) -> None:
+        """Channels laid out in several dimensions: they may leave along one only, so that a rectangle is left.
+
+        That is the last one, as in a channel shuffle, unless an operation takes whole `rows`. `hidden`: the last one is
+        not among those of the labels, since the channels along it leave together anyway.
+        """
+        self.grids.append(Grid(array, () if hidden else (max(support(array)),), place))
 
     def approximate(self, array: torch.Tensor, dims: Iterable[int], place: Place) -> None:
         """Removing a channel here is not the same as setting it to zero (a mean or a norm over channels)."""
@@ -122,7 +143,10 @@ class Relations:
             wide = next((other for other in kept if support(other) & support(array)), None)
             if wide is None:
                 kept.append(array)
-            elif support(wide) == support(array) or (support(array) < support(wide) and not loose):
+            elif support(wide) == support(array):
+                self.equal(wide, array, place)
+            elif support(array) < support(wide) and not loose:
+                self.rows(wide, support(wide) - support(array), place)
                 self.equal(wide, array, place)
             elif support(array) < support(wide):
                 self.loose.append(Same(wide, array, place, ""))
@@ -142,16 +166,20 @@ class Relations:
             decided = [_loose_edge(classes, relation) for relation in loose]
             loose = []
             if not any(decided):
-                grid = next((grid for grid in grids if len(_varying(classes, grid.one)) > 1), None)
+                grid = next((grid for grid in grids if not self._leaves_a_rectangle(classes, grid)), None)
                 if grid is None:
                     break
-                *across, _ = sorted(_varying(classes, grid.one))
-                head = first(grid.one, across)
-                decided = [Same(grid.one, head, grid.place, "")]
+                across = support(grid.array) - set(grid.last)
+                decided = [Same(grid.array, first(grid.array, across), grid.place, "")]
             for relation in filter(None, decided):
                 edges.append(_pairs(relation))
                 why.append(relation)
         return Classes(classes, why, tuple(self.approximations))
+
+    def _leaves_a_rectangle(self, classes: np.ndarray, grid: Grid) -> bool:
+        along = [d for d in support(grid.array) if varies(classes, grid.array, [d])]
+        whole_rows = not self.in_rows.isdisjoint(grid.array.unique().tolist())
+        return set(along) <= set(grid.last) or (len(along) == 1 and whole_rows)
 
     def first_contradiction(self, classes: np.ndarray) -> Same | None:
         """The first relation that joins two of the given classes, or None."""
@@ -216,10 +244,6 @@ def _components(edges: list[np.ndarray], atoms: int) -> np.ndarray:
     pairs = np.concatenate([np.zeros((2, 0), np.int64), *edges], axis=1)
     graph = coo_matrix((np.ones(pairs.shape[1], np.int8), (pairs[0], pairs[1])), shape=(atoms, atoms))
     return connected_components(graph, directed=False)[1]
-
-
-def _varying(classes: np.ndarray, array: torch.Tensor) -> list[int]:
-    return [d for d in sorted(support(array)) if varies(classes, array, [d])]
 
 
 def _loose_edge(classes: np.ndarray, relation: Same) -> Same | None:

@@ -96,7 +96,7 @@ def _split_off(
         if support(array) == {d}:
             along = array
         elif d in support(array):
-            rest.append(relations.tie(array, [d], place))
+            rest.append(relations.rows(array, [d], place))
         else:
             rest.append(array)
     return rest, along
@@ -162,7 +162,7 @@ def _without(relations: Relations, place: Place, array: torch.Tensor, spatial: r
     """Labels of shape [batch, channels]: channels along spatial dimensions leave together, or not at all."""
     if support(array) and support(array) <= set(spatial):
         relations.pin(array, place, "a convolution slides along them")
-    return relations.tie(array, [d for d in spatial if d in support(array)], place).reshape(array.shape[:2])
+    return relations.rows(array, [d for d in spatial if d in support(array)], place).reshape(array.shape[:2])
 
 
 def _vector(operand: Operand, d: int) -> torch.Tensor:
@@ -178,7 +178,7 @@ def _batch(relations: Relations, place: Place, x: Operand) -> tuple[Operand, Lab
     rows, columns = [], []
     for array in x.labels:
         if 0 in support(array):
-            rows.append(relations.tie(array, [1], place))
+            rows.append(relations.rows(array, [1], place))
         else:
             columns.append(array)
     return replace(x, labels=tuple(columns)), tuple(rows)
