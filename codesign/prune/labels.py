@@ -174,21 +174,21 @@ class Relations:
             for relation in filter(None, decided):
                 edges.append(_pairs(relation))
                 why.append(relation)
-        return Classes(classes, why, tuple(self.approximations))
+        return Classes(classes, why, self)
 
     def _leaves_a_rectangle(self, classes: np.ndarray, grid: Grid) -> bool:
         along = [d for d in support(grid.array) if varies(classes, grid.array, [d])]
         whole_rows = not self.in_rows.isdisjoint(grid.array.unique().tolist())
         return set(along) <= set(grid.last) or (len(along) == 1 and whole_rows)
 
-    def first_contradiction(self, classes: np.ndarray) -> Same | None:
+    def first_contradiction(self, classes: Classes) -> Same | None:
         """The first relation that joins two of the given classes, or None."""
         for relation in self.same:
-            if not _holds(classes, relation):
+            if not classes.agree(relation):
                 return relation
         for relation in self.loose:
-            edge = _loose_edge(classes, relation)
-            if edge is not None and not _holds(classes, edge):
+            edge = _loose_edge(classes.of, relation)
+            if edge is not None and not classes.agree(edge):
                 return relation
         return None
 
@@ -199,10 +199,24 @@ class Classes:
     of : int array [atoms]; the class of each atom. `of[0]` is the class of all that cannot leave
     """
 
-    def __init__(self, of: np.ndarray, relations: list[Same], approximations: tuple[Approximation, ...]) -> None:
+    def __init__(self, of: np.ndarray, relations: list[Same], found: Relations) -> None:
         self.of = of
         self._relations = relations
-        self._approximations = approximations
+        self._approximations = tuple(found.approximations)
+        self._in_rows = np.zeros(len(of), bool)
+        self._in_rows[list(found.in_rows)] = True
+
+    def agree(self, relation: Same) -> bool:
+        """Whether a relation joins only what is in one class.
+
+        Where a dimension is left with one index, its labels no longer show: atom 0 stands there, and the one row that is
+        left meets what is shared by all rows. Neither says anything.
+        """
+        one, other = _pairs(relation)
+        same = (self.of[one] == self.of[other]) | (one == FIXED) | (other == FIXED)
+        for row, shared in ((one, other), (other, one)):
+            same |= self._in_rows[row] & (self.of[shared] == self.fixed)
+        return bool(same.all())
 
     @property
     def fixed(self) -> int:
@@ -256,8 +270,3 @@ def _loose_edge(classes: np.ndarray, relation: Same) -> Same | None:
             narrow, torch.zeros_like(narrow), place, why or "they are shared by the heads, which leave as a whole"
         )
     return None
-
-
-def _holds(classes: np.ndarray, relation: Same) -> bool:
-    one, other = _pairs(relation)
-    return bool(((classes[one] == classes[other]) | (one == FIXED) | (other == FIXED)).all())

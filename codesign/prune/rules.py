@@ -118,6 +118,8 @@ class Rules:
                 return [self._product(call, a["self"], "nik", a["mat2"], "nkj", "nij")]
             case "mv":
                 return [self._product(call, a["self"], "ik", a["vec"], "k", "i")]
+            case "dot" | "vdot":
+                return [self._product(call, a["self"], "k", a["other"], "k", "")]
             case "addmm":
                 return [self._plus(call, a["self"], self._product(call, a["mat1"], "ik", a["mat2"], "kj", "ij"))]
             case "baddbmm":
