@@ -69,14 +69,14 @@ class Surrogate:
     def mean(self, choices: Sequence[Choice] | Ints) -> Floats:
         """Expected error of each choice."""
         rows = np.asarray(choices, dtype=np.int64).reshape(-1, len(self.kernels))
-        parts = [self._covariance(rows[i : i + 1024]) @ self.weights for i in range(0, len(rows), 1024)]
+        parts = [self._covariance(rows[i : i + 1024], self.known) @ self.weights for i in range(0, len(rows), 1024)]
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def deviation(self, choices: Sequence[Choice] | Ints) -> Floats:
         """Standard deviation of the error of each choice, without the noise of a training."""
         rows = np.asarray(choices, dtype=np.int64).reshape(-1, len(self.kernels))
-        cross = self._covariance(rows)
-        first, squares = np.zeros(len(rows)), np.zeros(len(rows))
+        cross = self._covariance(rows, self.known)
+        first, squares = np.zeros((2, len(rows)))
         for d, kernel in enumerate(self.kernels):
             own = np.diag(kernel)[rows[:, d]]
             first, squares = first + own, squares + own**2
@@ -84,6 +84,14 @@ class Surrogate:
         prior = self.base_variance + guessed + _with_pairs(first, squares, self.pairs)
         explained = np.einsum("ij,ji->i", cross, cho_solve(self.factor, cross.T))
         return np.sqrt(np.maximum(prior - explained, 0.0))
+
+    def deviation_of_change(self, choices: Sequence[Choice], reference: Choice) -> Floats:
+        """Standard deviation of the difference between the error of each choice and that of `reference`."""
+        rows = np.asarray([reference, *choices], dtype=np.int64)
+        cross = self._covariance(rows, self.known)
+        posterior = self._covariance(rows, rows) - cross @ cho_solve(self.factor, cross.T)
+        variance = np.diag(posterior) - 2 * posterior[0] + posterior[0, 0]
+        return np.sqrt(np.maximum(variance[1:], 0.0))
 
     def effects_at(self, choice: Choice) -> tuple[list[Floats], float]:
         """Change of the expected error when one decision of `choice` takes each of its entries, and the error there."""
@@ -101,9 +109,9 @@ class Surrogate:
         constant = self.base_variance * float(self.weights.sum()) + _total(self.guesses, here[None])[0] @ factors
         return effects, base + float(constant)
 
-    def _covariance(self, rows: Ints) -> Floats:
-        guessed = _total(self.guesses, rows) @ _total(self.guesses, self.known).T
-        return self.base_variance + guessed + _with_pairs(*_first_order(self.kernels, rows, self.known), self.pairs)
+    def _covariance(self, rows: Ints, others: Ints) -> Floats:
+        guessed = _total(self.guesses, rows) @ _total(self.guesses, others).T
+        return self.base_variance + guessed + _with_pairs(*_first_order(self.kernels, rows, others), self.pairs)
 
 
 def fit(prior: Prior, choices: Sequence[Choice], errors: Floats, standard_errors: Floats) -> Surrogate:
