@@ -75,10 +75,13 @@ static void P(fir_tile_of)(const P(fir_plan) *plan, const cs_images *images, con
         plan->taps[t + radius] = plan->phases + (t & 3) * plan->phase_stride + (t >> 2) + plan->pad / 4;
     fill_border_map(images->border, x0 - plan->pad, count + 2 * plan->pad, width, plan->map);
 
+    const int64_t ahead = rows_ahead(count, sizeof(PIXEL)) * images->src_row * (int64_t)sizeof(PIXEL);
     int64_t ready = 0;
     for (int64_t y = 0; y < height; y += 4) {
         for (; ready < smaller(height, y + 4 + radius); ++ready) {
-            P(read_phases)(plan, src + ready * images->src_row, images->src_column, width, x0, count);
+            const PIXEL *source = src + ready * images->src_row;
+            fetch((uintptr_t)(source + x0) + (uintptr_t)ahead, count * (int64_t)sizeof(PIXEL));
+            P(read_phases)(plan, source, images->src_column, width, x0, count);
             float *row = plan->ring + ready % plan->slots * plan->row_stride;
             for (int64_t x = 0; x < count;) {
                 const int64_t block = block_of(count - x);
