@@ -23,7 +23,8 @@ static bool P(plan)(P(fir_plan) *plan, arena from, int64_t height, int64_t width
     plan->tile = fir_tile(width, plan->slots);
     plan->row_stride = plan->tile + ROW_SKEW;
     plan->phase_stride = round_up((plan->tile + 2 * plan->pad) / 4 + LINE_SLACK, 16);
-    plan->together = plan->tile <= 64 ? ROWS_READ : 1;
+    const int64_t bytes = plan->tile * (int64_t)sizeof(PIXEL);
+    plan->together = bytes <= 64 ? ROWS_READ : bytes <= 256 ? ROWS_READ / 2 : 1;
     plan->ring = arena_take(&from, (plan->slots + 1) * plan->row_stride * 4);
     plan->phases = arena_take(&from, ROWS_READ * 4 * plan->phase_stride * 4);
     plan->rows = arena_take(&from, (height + 2 * radius + 4) * (int64_t)sizeof(float *));
