@@ -61,6 +61,10 @@ static inline void fetch(uintptr_t from, int64_t bytes) {
     for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch((const void *)(from + (uintptr_t)at));
 }
 
+static inline void fetch_to_write(uintptr_t from, int64_t bytes) {
+    for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch((const void *)(from + (uintptr_t)at), 1);
+}
+
 /* Rows ahead, so that about FETCH_BYTES are on their way (docs/decisions/0031). */
 #define FETCH_BYTES 4096
 static inline int64_t rows_ahead(int64_t width, int64_t pixel_bytes) { return FETCH_BYTES / (width * pixel_bytes) + 1; }

@@ -109,6 +109,7 @@ static void P(fir_tile_of)(P(fir_plan) *plan, const cs_images *images, const PIX
                            int64_t count, const float *weights) {
     const int64_t height = images->height, radius = plan->radius;
     if (plan->x0 != x0) P(fill_tables)(plan, images, x0, count);
+    const int64_t ahead = rows_ahead(count, sizeof(PIXEL)) * images->dst_row * (int64_t)sizeof(PIXEL);
     int64_t ready = 0;
     for (int64_t y = 0; y < height; y += 4) {
         for (const int64_t needed = smaller(height, y + 4 + radius); ready < needed;) {
@@ -117,6 +118,9 @@ static void P(fir_tile_of)(P(fir_plan) *plan, const cs_images *images, const PIX
             ready += rows;
         }
         const bool direct = !plan->stream && y + 4 <= height && images->dst_column == 1;
+        for (int64_t j = 0; direct && j < 4; ++j)
+            fetch_to_write((uintptr_t)(dst + (y + j) * images->dst_row + x0) + (uintptr_t)ahead,
+                           count * (int64_t)sizeof(PIXEL));
         for (int64_t x = 0; x < count;) {
             const int64_t block = block_of(count - x);
             const bool whole = direct && x + block <= count;

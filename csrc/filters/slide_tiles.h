@@ -45,8 +45,7 @@ static inline __attribute__((always_inline)) void P(slide_tile)(const slide_plan
         }
     }
     for (int64_t y = y0; y < y0 + height; ++y)
-        for (int64_t x = x0; x < x0 + width; x += 64 / (int64_t)sizeof(PIXEL))
-            __builtin_prefetch(dst + y * images->dst_row + x, 1);
+        fetch_to_write((uintptr_t)(dst + y * images->dst_row + x0), width * (int64_t)sizeof(PIXEL));
     for (int64_t t = 0; t < round_up(width, LANES) + 2 * radius + 2; ++t) {
         const int64_t x = border_index(images->border, x0 + t - radius - 1, images->width);
         plan->rows[t] = x < left || x >= right ? plan->zeros : (const void *)(plan->turned + (x - left) * plan->stride);
