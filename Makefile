@@ -4,23 +4,27 @@ BIN := .venv/bin
 # The CPU wheel; a looser range downloads gigabytes of GPU libraries.
 TORCH := torch==2.13.0
 
+# Training processes of the demonstration.
+WORKERS ?= 2
+
 .PHONY: demo test bench clean
 
 .venv/installed: pyproject.toml csrc/CMakeLists.txt csrc/bind.py $(shell find csrc -name '*.[ch]')
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --editable '.[test,plot]'
+	$(BIN)/python -m pip install --quiet --editable '.[test,plot,dask]'
 	touch $@
 
 demo: .venv/installed
-	$(BIN)/codesign search configs/searches/digits.toml --out runs/digits
+	$(BIN)/codesign search configs/searches/digits.toml --out runs/digits --workers $(WORKERS)
+	@echo "open runs/digits/report.html in a browser"
 
 test: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 bench: .venv/installed
 	$(BIN)/python -m pip install --quiet '.[bench]'

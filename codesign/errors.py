@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class CodesignError(Exception):
@@ -42,6 +43,15 @@ class RunDirectoryError(CodesignError):
     """A run directory that is locked, or that belongs to another configuration."""
 
     exit_status = 5
+
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """Put `where` in front of the message of an error that passes through; its type stays."""
+    try:
+        yield
+    except CodesignError as error:
+        raise type(error)(f"{where}: {error}") from error
 
 
 def did_you_mean(got: str, known: Iterable[str]) -> str:

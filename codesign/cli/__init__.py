@@ -1,6 +1,6 @@
 """The command line: the only room that prints. stdout is data, stderr is progress and messages.
 
-One module per family of commands; each has `add_commands(subparsers)`, and each command sets `run` to a function that
+One module per family of commands; each has `add_commands(subparsers)`, and each command sets `execute` to a function that
 takes the parsed arguments and returns an exit status.
 """
 
@@ -11,7 +11,7 @@ import os
 import sys
 
 import codesign
-from codesign.cli import look
+from codesign.cli import apply, cost, formats, look, report, search, verify
 from codesign.errors import CodesignError
 
 INTERRUPTED = 130
@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="codesign", description=codesign.__doc__)
     top.add_argument("--version", action="version", version=f"codesign {codesign.__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for family in (look,):
+    for family in (search, apply, report, cost, formats, verify, look):
         family.add_commands(commands)
     return top
 
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; an error that the user can mend becomes one line on stderr and its exit status."""
     arguments = parser().parse_args(argv)
     try:
-        status: int = arguments.run(arguments)
+        status: int = arguments.execute(arguments)
         sys.stdout.flush()
     except CodesignError as error:
         print(f"codesign {arguments.command}: {error}", file=sys.stderr)

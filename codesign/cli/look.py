@@ -17,7 +17,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add this family's commands."""
     doctor = commands.add_parser("doctor", help="check the installation", description=__doc__)
     doctor.add_argument("--json", action="store_true", help="machine-readable output")
-    doctor.set_defaults(run=_doctor)
+    doctor.set_defaults(execute=_doctor)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -1,0 +1,92 @@
+"""`codesign search`: the co-design loop, from a configuration to a run directory."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from codesign.cli.progress import TrainingProgress
+from codesign.errors import ConfigError
+
+METHODS = ("dp", "nsga2", "tpe", "random")
+PARTIAL = 4  # exit status: some trainings failed
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Add this family's commands."""
+    command = commands.add_parser("search", help="find the shortest training for an accuracy", description=__doc__)
+    command.add_argument("config", metavar="CONFIG", help="a .toml file, such as configs/searches/digits.toml")
+    command.add_argument("--out", metavar="RUN", type=Path, help="run directory (default runs/<name of CONFIG>)")
+    command.add_argument("--workers", metavar="N", type=int, default=1, help="training processes (default 1)")
+    command.add_argument("--scheduler", metavar="ADDRESS", help="a running Dask scheduler, tcp://host:8786")
+    command.add_argument("--method", choices=METHODS, default="dp", help="how designs are proposed (default dp)")
+    command.add_argument("--dry-run", action="store_true", help="check everything, say how large the search is, stop")
+    command.add_argument("--fresh", action="store_true", help="discard what RUN holds; the default is to go on from it")
+    command.add_argument("--json", action="store_true", help="machine-readable output")
+    command.set_defaults(execute=_search)
+
+
+def _search(arguments: argparse.Namespace) -> int:
+    from codesign.loop.settings import load_settings
+
+    settings = load_settings(arguments.config)
+    if arguments.workers < 1:
+        raise ConfigError(f"--workers must be at least 1, got {arguments.workers}")
+    from codesign.loop.run import prepare, run_search  # imports torch, which takes seconds
+    from codesign.loop.workers import training_processes
+
+    progress = TrainingProgress("trainings", settings.search.trainings)
+    progress.say(f"{settings.title}: preparing")
+    prepared = prepare(settings, arguments.config)
+    space = prepared.space
+    progress.say(
+        f"{len(space.groups)} channel groups, {len(space.layers)} layers, 10^{space.log10_designs:.1f} designs; "
+        f"{settings.search.trainings} trainings of {prepared.laboratory.steps} steps"
+    )
+    if arguments.dry_run:
+        if arguments.json:
+            print(json.dumps({"schema": "codesign.search-plan/1", "space": space.to_json()}, indent=1))
+        else:
+            for group in space.groups:
+                print(f"{group.name:24} channels {', '.join(map(str, group.levels))}")
+        return 0
+    directory = arguments.out or Path("runs") / Path(arguments.config).stem
+    with training_processes(arguments.workers, arguments.scheduler) as evaluate, progress:
+        result = run_search(
+            prepared,
+            directory,
+            method=arguments.method,
+            fresh=arguments.fresh,
+            evaluate=evaluate,
+            on_trial=progress.trial,
+            on_resume=progress.resumed,
+        )
+    run = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+    if arguments.json:
+        print((directory / "front.json").read_text(encoding="utf-8"), end="")
+    else:
+        _print_front(run)
+    for note in result.notes:
+        progress.say(f"note: {note}")
+    progress.say(
+        f"{result.trainings:g} trainings, {result.training_cpu_s:.0f} CPU s; search itself {result.own_cpu_s:.1f} CPU s; "
+        f"report: {directory / 'report.html'}"
+    )
+    return PARTIAL if run["failed"] else 0
+
+
+def _print_front(run: dict) -> None:
+    base = next(p for p in run["points"] if p["label"] == run["reference"])
+    print(f"{'design':>12}  {'training s':>11}  {'speed-up':>8}  {'accuracy %':>16}  {'bits':>5}  {'parameters':>10}")
+    for p in sorted(run["points"], key=lambda p: p["latency_s"]):
+        if not (p["leading"] or p["kind"] == "baseline"):
+            continue
+        name = p["label"] or f"trial {p['trial']}"
+        margin = 50 * (p["accuracy_high"] - p["accuracy_low"])
+        print(
+            f"{name:>12}  {p['latency_s']:11.4g}  {base['latency_s'] / p['latency_s']:7.2f}x  "
+            f"{100 * p['accuracy']:8.2f} ± {margin:5.2f}  {p['mean_bits']:5.1f}  {p['parameters']:10,}"
+            f"{'' if p['leading'] else '  uniform'}"
+        )
+    print(run["headline"])

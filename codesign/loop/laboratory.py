@@ -1,0 +1,85 @@
+"""Where designs are trained: data, network and recipe of a configuration, loaded once per process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import nn
+
+from codesign.design import DesignPoint
+from codesign.loop.settings import DataSettings, Settings
+from codesign.nn.data import Dataset, load
+from codesign.nn.networks import build
+from codesign.nn.run import Outcome, run_point
+from codesign.nn.train import TrainingData
+from codesign.search import Measurement
+
+
+@lru_cache(maxsize=2)
+def _dataset(settings: DataSettings) -> tuple[Dataset, TrainingData]:
+    dataset = load(settings.name, settings.folder)
+    data = TrainingData.of(dataset, train_count=settings.train_images, test_count=settings.test_images)
+    return dataset, data
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Laboratory:
+    """Trains designs by the recipe of one configuration. Small, and can be sent to a worker."""
+
+    settings: Settings
+
+    @property
+    def dataset(self) -> Dataset:
+        """The images as they were read."""
+        return _dataset(self.settings.data)[0]
+
+    @property
+    def data(self) -> TrainingData:
+        """The images as the network sees them."""
+        return _dataset(self.settings.data)[1]
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of a run."""
+        schedule = self.settings.schedule
+        return self.data.steps(schedule.dense_epochs + schedule.pruned_epochs, self.settings.training.batch)
+
+    @property
+    def dense_steps(self) -> int:
+        """Optimizer steps before the cut."""
+        return self.data.steps(self.settings.schedule.dense_epochs, self.settings.training.batch)
+
+    def build(self) -> nn.Module:
+        """A fresh network."""
+        network = self.settings.network
+        return build(network.name, self.dataset.image_shape, self.data.classes, width=network.width)
+
+    def run(self, point: DesignPoint, seed: int, on_step: Callable[[int, float], None] | None = None) -> Outcome:
+        """One training run, on one thread so that every machine and any number of workers give the same bits."""
+        torch.set_num_threads(1)
+        return run_point(
+            point,
+            build=self.build,
+            data=self.data,
+            training=self.settings.training,
+            dense_steps=self.dense_steps,
+            steps=self.steps,
+            seed=seed,
+            on_step=on_step,
+        )
+
+    def accuracy(self, point: DesignPoint, seed: int, fidelity: float) -> Measurement:
+        """The measurement that a search asks for. Only whole runs are offered: `fidelity` must be 1."""
+        if fidelity != 1.0:
+            raise ValueError(f"this laboratory runs whole trainings only, got fidelity {fidelity:g}")
+        outcome = self.run(point, seed)
+        return Measurement(
+            accuracy=outcome.accuracy.top1,
+            standard_error=outcome.accuracy.standard_error,
+            wall_s=outcome.cost.wall_s,
+            cpu_s=outcome.cost.cpu_s,
+            diverged=outcome.diverged,
+        )

@@ -1,0 +1,83 @@
+"""What a whole training run of a design costs on the accelerator: its stages, priced step by step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from codesign.cost import Cost, Optimizer, option_table, simulate
+from codesign.design import DesignPoint, LayerFormats
+from codesign.hardware import Accelerator
+from codesign.workload import Phase, Workload
+
+STRUCTURE_SEARCH = "structure search"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pricing:
+    """Prices runs that train with all channels for `dense_steps`, cut, and train on to `steps`.
+
+    structure_images : images that the structure search propagates (forward only) at the cut; a design that keeps all of
+        its channels is not charged for it
+    """
+
+    workload: Workload
+    accelerator: Accelerator
+    optimizer: Optimizer
+    dense_steps: int
+    steps: int
+    structure_images: int
+
+    def parts(self, point: DesignPoint) -> dict[str, Cost]:
+        """Cost of a whole run by phase of training, and of the structure search."""
+        dense_point = replace(point, channels=())
+        dense = simulate(self.workload, dense_point, self.accelerator, optimizer=self.optimizer).by_phase()
+        if not point.channels:
+            parts = {phase.value: _times(self.steps, dense[phase]) for phase in Phase}
+            return {**parts, STRUCTURE_SEARCH: Cost()}
+        cut = simulate(self.workload, point, self.accelerator, optimizer=self.optimizer).by_phase()
+        parts = {
+            phase.value: _times(self.dense_steps, dense[phase]) + _times(self.steps - self.dense_steps, cut[phase])
+            for phase in Phase
+        }
+        batches = math.ceil(self.structure_images / self.workload.batch)
+        return {**parts, STRUCTURE_SEARCH: _times(batches, dense[Phase.FORWARD])}
+
+    def latency_s(self, point: DesignPoint) -> float:
+        """Seconds of a whole run."""
+        return sum(cost.latency_s for cost in self.parts(point).values())
+
+    def energy_j(self, point: DesignPoint) -> float:
+        """Joules of a whole run."""
+        return sum(cost.energy_j for cost in self.parts(point).values())
+
+    def layer_tables(
+        self, levels: Mapping[str, Sequence[int]], formats: Sequence[LayerFormats]
+    ) -> dict[str, npt.NDArray[np.float64]]:
+        """Seconds of a whole run for each weight layer: array [in level, out level, format option].
+
+        levels : channel group -> counts, the full count first. The structure search is left out of these tables.
+        """
+        table = option_table(self.workload, self.accelerator, levels=levels, formats=formats, optimizer=self.optimizer)
+        found = {}
+        for layer, seconds in table.seconds.items():
+            step = seconds.sum(axis=-1)
+            step = np.where(np.isfinite(step), step, 0.0)  # unequal levels of one tied group: never chosen together
+            found[layer] = self.dense_steps * step[:1, :1] + (self.steps - self.dense_steps) * step
+        return found
+
+
+def _times(count: int, cost: Cost) -> Cost:
+    return Cost(
+        compute_s=count * cost.compute_s,
+        vector_s=count * cost.vector_s,
+        memory_s=count * cost.memory_s,
+        latency_s=count * cost.latency_s,
+        traffic_bits=count * cost.traffic_bits,
+        macs=count * cost.macs,
+        energy_j=count * cost.energy_j,
+    )

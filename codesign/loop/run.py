@@ -1,0 +1,134 @@
+"""One search from configuration to run directory. Resumes whatever the directory holds of the same configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from codesign import native
+from codesign.config import dump
+from codesign.cost import Optimizer
+from codesign.errors import located
+from codesign.hardware import load_accelerator
+from codesign.loop.document import document
+from codesign.loop.laboratory import Laboratory
+from codesign.loop.pricing import Pricing
+from codesign.loop.provenance import provenance
+from codesign.loop.settings import Settings
+from codesign.loop.space import baseline_points, channel_levels, search_space
+from codesign.report import render
+from codesign.search import Budget, Metric, SearchResult, Space, Trial, TrialLog, search
+from codesign.search.run import Evaluate
+from codesign.workload import Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A search that is ready to run."""
+
+    settings: Settings
+    laboratory: Laboratory
+    pricing: Pricing
+    space: Space
+
+
+def prepare(settings: Settings, where: str) -> Prepared:
+    """Load what the configuration names and find the channel levels. A mistake names its place in the file `where`."""
+    torch.set_num_threads(1)
+    with located(f"{where}: accelerator"):
+        accelerator = load_accelerator(settings.accelerator)
+    laboratory = Laboratory(settings=settings)
+    with located(f"{where}: data"):
+        example = torch.zeros(1, *laboratory.dataset.image_shape)
+    with located(f"{where}: network"):
+        workload = Workload.from_torch(
+            laboratory.build(), example, batch=settings.training.batch, name=settings.network.name
+        )
+    pricing = Pricing(
+        workload=workload,
+        accelerator=accelerator,
+        optimizer=Optimizer(settings.training.optimizer.value),
+        dense_steps=laboratory.dense_steps,
+        steps=laboratory.steps,
+        structure_images=settings.space.structure_images,
+    )
+    with located(f"{where}: training"):
+        levels = channel_levels(laboratory, workload)
+    space = search_space(workload, levels, settings.space)
+    return Prepared(settings=settings, laboratory=laboratory, pricing=pricing, space=space)
+
+
+def run_search(
+    prepared: Prepared,
+    directory: Path,
+    *,
+    method: str,
+    fresh: bool,
+    evaluate: Evaluate = map,
+    on_trial: Callable[[Trial], None] | None = None,
+    on_resume: Callable[[int], None] | None = None,
+) -> SearchResult:
+    """Search, and write config.toml, provenance.json, trials.jsonl, front.json, front.csv and report.html."""
+    settings, pricing = prepared.settings, prepared.pricing
+    layers = pricing.layer_tables(
+        {group.name: group.levels for group in prepared.space.groups}, list(settings.space.options().values())
+    )
+    made_with = provenance(seed=settings.search.seed, data_sha256=prepared.laboratory.dataset.sha256)
+    identity = {name: value for name, value in asdict(settings).items() if name not in ("title", "search")}
+    identity |= {"data_sha256": prepared.laboratory.dataset.sha256, "C sources": native.source_sha256()}
+    with TrialLog(directory, fresh=fresh) as log:
+        if on_resume is not None:
+            on_resume(len(log.trials))
+        result = search(
+            prepared.space,
+            latency=pricing.latency_s,
+            accuracy=prepared.laboratory.accuracy,
+            budget=Budget(trainings=settings.search.trainings),
+            method=method,
+            seed=settings.search.seed,
+            layer_latency=lambda layer: layers[layer.name],
+            metrics={"energy_j": Metric(cost=pricing.energy_j, limit=settings.limits.energy_j)},
+            accuracy_floor=settings.limits.accuracy,
+            latency_limit_s=settings.limits.latency_s,
+            baselines=baseline_points(pricing.workload, settings.space),
+            log=log,
+            identity=identity,
+            evaluate=evaluate,
+            on_trial=on_trial,
+        )
+        write(directory / "config.toml", dump(settings))
+        write(directory / "provenance.json", json.dumps(made_with, indent=1) + "\n")
+        write(directory / "front.json", result.front.to_json())
+        write(directory / "front.csv", result.front.to_csv())
+        run = _document(prepared, result, made_with)
+        write(directory / "run.json", json.dumps(run, indent=1) + "\n")
+        write(directory / "report.html", render(run))
+    return result
+
+
+def _document(prepared: Prepared, result: SearchResult, made_with: dict[str, Any]) -> dict[str, Any]:
+    settings = prepared.settings
+    return document(
+        title=settings.title,
+        network=settings.network.name,
+        data=settings.data.name,
+        baselines=settings.space.baselines,
+        trials=result.trials,
+        front=result.front,
+        pricing=prepared.pricing,
+        notes=result.notes,
+        provenance=made_with,
+    )
+
+
+def write(path: Path, text: str) -> None:
+    """Replace a file as a whole: a reader sees the old one or the new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,138 @@
+"""The configuration of a search, as it stands in configs/searches/*.toml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from codesign.config import FormatChoice, load
+from codesign.design import LayerFormats, uniform
+from codesign.errors import ConfigError
+from codesign.nn.recipe import Training
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSettings:
+    """Which images. `train_images`, `test_images`: how many of them, from the first on (all if left out)."""
+
+    name: str
+    folder: str | None = None
+    train_images: int | None = None
+    test_images: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSettings:
+    """Which network: a name that `codesign.nn.networks.build` knows."""
+
+    name: str
+    width: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.width > 0:
+            raise ConfigError(f"width must be positive, got {self.width:g}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleSettings:
+    """One training run: `dense_epochs` with all channels, then the cut, then `pruned_epochs`.
+
+    A design that keeps all of its channels trains `dense_epochs + pruned_epochs` without a cut.
+    """
+
+    dense_epochs: float
+    pruned_epochs: float
+
+    def __post_init__(self) -> None:
+        if not (self.dense_epochs > 0 and self.pruned_epochs > 0):
+            raise ConfigError(
+                f"dense_epochs and pruned_epochs must be positive, got {self.dense_epochs:g} and {self.pruned_epochs:g}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpaceSettings:
+    """What may be chosen.
+
+    alphas : shares of the variance of a layer's feature maps that its kept channels must explain; each gives one
+        channel count per layer (mission: PCA). All channels are always a choice.
+    floor : no layer gets fewer channels
+    multiple_of : counts are rounded up to a multiple of it
+    structure_images : training images whose feature maps are analysed
+    formats : choices of each layer, most precise first: a name for all four tensors, a preset, or a table by role
+    baselines : uniform formats, nothing pruned, that every run measures; a subset of `formats` by name
+    """
+
+    alphas: tuple[float, ...]
+    formats: tuple[FormatChoice, ...]
+    baselines: tuple[str, ...]
+    floor: int = 4
+    multiple_of: int = 1
+    structure_images: int = 1000
+
+    def __post_init__(self) -> None:
+        if not self.alphas:
+            raise ConfigError("alphas is empty; give at least one")
+        for alpha in self.alphas:
+            if not 0 < alpha <= 1:
+                raise ConfigError(f"alphas must lie above 0 and at most at 1, got {alpha:g}")
+        if self.multiple_of < 1:
+            raise ConfigError(f"multiple_of must be at least 1, got {self.multiple_of}")
+        if not self.formats:
+            raise ConfigError("formats is empty; give at least one")
+        for name in self.baselines:
+            if name not in self.options():
+                raise ConfigError(f"baseline '{name}' is not among the formats {', '.join(self.options())}")
+
+    def options(self) -> dict[str, LayerFormats]:
+        """Every format choice by its name."""
+        return {
+            choice if isinstance(choice, str) else "/".join(choice.values()): uniform(choice)
+            if isinstance(choice, str)
+            else LayerFormats.parse(choice)
+            for choice in self.formats
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSettings:
+    """How long to search.
+
+    trainings : full training runs to spend, baselines and repeats included
+    """
+
+    trainings: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.trainings < 1:
+            raise ConfigError(f"trainings must be at least 1, got {self.trainings}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Constraints on what may be returned; None: no limit."""
+
+    accuracy: float | None = None
+    latency_s: float | None = None
+    energy_j: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One search."""
+
+    title: str
+    accelerator: str
+    data: DataSettings
+    network: NetworkSettings
+    training: Training
+    schedule: ScheduleSettings
+    space: SpaceSettings
+    search: SearchSettings
+    limits: Limits = field(default_factory=Limits)
+
+
+def load_settings(path: str | Path) -> Settings:
+    """The configuration of a search from its TOML file."""
+    return load(Settings, path)

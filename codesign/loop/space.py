@@ -1,0 +1,75 @@
+"""From a network and the PCA of its feature maps to the space that a search works on."""
+
+from __future__ import annotations
+
+import torch
+
+from codesign.design import DesignPoint, uniform
+from codesign.loop.laboratory import Laboratory
+from codesign.loop.settings import SpaceSettings
+from codesign.nn.run import run_dense
+from codesign.prune import StructureConfig, channel_groups, counts_from_spectra, layer_spectra
+from codesign.search import Group, SearchLayer, Space, levels_from_ratios
+from codesign.workload import Workload
+
+DEFAULT = uniform("fp32")  # of everything that is no layer of the space: the loss
+
+
+def channel_levels(laboratory: Laboratory, workload: Workload) -> dict[str, tuple[int, ...]]:
+    """Channel group -> counts to choose from, the full count first, for every group whose channels may leave.
+
+    One network is trained for the dense part of a run, in float32; the PCA of its feature maps on
+    `structure_images` training images gives a count for each alpha (layers that are tied take the largest that one of
+    them asks for), rounded up to a multiple.
+    """
+    settings = laboratory.settings.space
+    data = laboratory.data
+    network = run_dense(
+        build=laboratory.build,
+        data=data,
+        training=laboratory.settings.training,
+        dense_steps=laboratory.dense_steps,
+        steps=laboratory.steps,
+        seed=laboratory.settings.search.seed,
+    )
+    free = {name: group for name, group in workload.channel_groups.items() if not group.pinned}
+    producers = [layer for group in free.values() for layer in group.producers]
+    groups = channel_groups(network, data.train_images[:1])
+    configs = [StructureConfig(alpha=alpha, floor=settings.floor) for alpha in settings.alphas]
+    images = data.train_images[: settings.structure_images]
+    spectra = layer_spectra(network, torch.split(images, 256), configs[0], producers)
+    counts = [counts_from_spectra(groups, spectra, config).counts for config in configs]
+    return {
+        name: levels_from_ratios(
+            group.channels,
+            [max(found[layer] for layer in group.producers) / group.channels for found in counts],
+            multiple_of=settings.multiple_of,
+        )
+        for name, group in free.items()
+    }
+
+
+def search_space(workload: Workload, levels: dict[str, tuple[int, ...]], settings: SpaceSettings) -> Space:
+    """Levels of every channel group and the format choices of every weight layer."""
+    return Space(
+        groups=tuple(Group(name=name, levels=counts) for name, counts in levels.items()),
+        layers=tuple(
+            SearchLayer(
+                name=name,
+                formats=settings.options(),
+                in_group=layer.in_group if layer.in_group in levels else None,
+                out_group=layer.out_group if layer.out_group in levels else None,
+            )
+            for name, layer in workload.weight_layers.items()
+        ),
+        default=DEFAULT,
+    )
+
+
+def baseline_points(workload: Workload, settings: SpaceSettings) -> dict[str, DesignPoint]:
+    """All channels, one format for every layer."""
+    options = settings.options()
+    return {
+        name: DesignPoint.of(default=DEFAULT, formats=dict.fromkeys(workload.weight_layers, options[name]))
+        for name in settings.baselines
+    }

@@ -1,0 +1,1 @@
+"""Real networks, real data, real training in a design point's own number formats."""

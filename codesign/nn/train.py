@@ -1,0 +1,174 @@
+"""Training and measuring: plain SGD with momentum or Adam, a learning-rate schedule, one pass of evaluation."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from codesign.errors import ConfigError
+from codesign.nn.data import Dataset
+from codesign.nn.recipe import MOMENTUM, Optimizer, Training
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingData:
+    """A data set as normalised tensors (zero mean, unit variance per channel over the training images)."""
+
+    train_images: torch.Tensor  # float32 [count, channels, height, width]
+    train_labels: torch.Tensor  # int64 [count]
+    test_images: torch.Tensor
+    test_labels: torch.Tensor
+    classes: int
+
+    @classmethod
+    def of(cls, dataset: Dataset, *, train_count: int | None = None, test_count: int | None = None) -> TrainingData:
+        """The first `train_count` and `test_count` images (all, if None)."""
+        train, test = dataset.train_images[:train_count], dataset.test_images[:test_count]
+        mean = train.mean(axis=(0, 2, 3), dtype=np.float64).reshape(1, -1, 1, 1)
+        deviation = np.maximum(train.std(axis=(0, 2, 3), dtype=np.float64), 1e-6).reshape(1, -1, 1, 1)
+        return cls(
+            train_images=torch.from_numpy(((train - mean) / deviation).astype(np.float32)),
+            train_labels=torch.from_numpy(dataset.train_labels[:train_count]),
+            test_images=torch.from_numpy(((test - mean) / deviation).astype(np.float32)),
+            test_labels=torch.from_numpy(dataset.test_labels[:test_count]),
+            classes=dataset.classes,
+        )
+
+    @property
+    def count(self) -> int:
+        """Training images."""
+        return len(self.train_labels)
+
+    def steps(self, epochs: float, batch: int) -> int:
+        """Optimizer steps in `epochs` passes; the last, incomplete batch of a pass is left out."""
+        return max(1, round(epochs * (self.count // batch))) if epochs > 0 else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """Result of one evaluation on the test images."""
+
+    top1: float  # share of test images, 0 .. 1
+    top5: float
+    loss: float  # mean cross-entropy, nats
+    count: int
+
+    @property
+    def standard_error(self) -> float:
+        """Of `top1`, from the finite number of test images (binomial, with one pseudo-count each way)."""
+        share = (self.top1 * self.count + 1) / (self.count + 2)
+        return math.sqrt(share * (1 - share) / self.count)
+
+
+@dataclass(slots=True, kw_only=True)
+class Cost:
+    """What a piece of training took on this machine."""
+
+    steps: int = 0
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+
+
+def batches(data: TrainingData, batch: int, steps: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+    """Index tensors of `steps` batches: a fresh permutation for every pass, incomplete batches left out."""
+    if batch > data.count:
+        raise ConfigError(f"batch {batch} is larger than the {data.count} training images; use a smaller batch")
+    done = 0
+    while done < steps:
+        order = torch.randperm(data.count, generator=generator)
+        for start in range(0, data.count - batch + 1, batch):
+            if done == steps:
+                return
+            yield order[start : start + batch]
+            done += 1
+
+
+def make_optimizer(network: nn.Module, training: Training) -> torch.optim.Optimizer:
+    """The optimizer over all parameters; vectors (biases, batch norm) get no weight decay."""
+    matrices = [p for p in network.parameters() if p.ndim > 1]
+    vectors = [p for p in network.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": training.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    match training.optimizer:
+        case Optimizer.SGD:
+            return torch.optim.SGD(groups, lr=training.learning_rate)
+        case Optimizer.MOMENTUM:
+            return torch.optim.SGD(groups, lr=training.learning_rate, momentum=MOMENTUM, nesterov=True)
+        case Optimizer.ADAM:
+            return torch.optim.AdamW(groups, lr=training.learning_rate)
+
+
+def train(
+    network: nn.Module,
+    data: TrainingData,
+    training: Training,
+    *,
+    steps: int,
+    generator: torch.Generator,
+    optimizer: torch.optim.Optimizer | None = None,
+    first_step: int = 0,
+    total_steps: int | None = None,
+    transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    on_step: Callable[[int, float], None] | None = None,
+) -> tuple[Cost, bool]:
+    """Train `network` in place for `steps` steps; return what it took and whether the loss stayed finite.
+
+    A loss that is not finite ends the training at once.
+
+    generator : order of the images
+    first_step, total_steps : where these steps lie on the learning-rate schedule (default: the whole of it)
+    transform : applied to each batch of training images
+    on_step : called with (step, loss) after each step
+    """
+    optimizer = optimizer or make_optimizer(network, training)
+    total = total_steps if total_steps is not None else first_step + steps
+    network.train()
+    cost = Cost()
+    wall, cpu = time.perf_counter(), time.process_time()
+    finite = True
+    for index in batches(data, training.batch, steps, generator):
+        for group in optimizer.param_groups:
+            group["lr"] = training.learning_rate_at(first_step + cost.steps, total)
+        images = data.train_images[index]
+        loss = functional.cross_entropy(network(transform(images) if transform else images), data.train_labels[index])
+        value = loss.item()
+        if not math.isfinite(value):
+            finite = False
+            break
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        cost.steps += 1
+        if on_step:
+            on_step(first_step + cost.steps, value)
+    cost.wall_s, cost.cpu_s = time.perf_counter() - wall, time.process_time() - cpu
+    return cost, finite
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, data: TrainingData, *, batch: int = 500) -> Accuracy:
+    """Accuracy on the test images, in evaluation mode; the mode before is restored."""
+    was_training = network.training
+    network.eval()
+    right = right5 = 0
+    loss = 0.0
+    for start in range(0, len(data.test_labels), batch):
+        labels = data.test_labels[start : start + batch]
+        logits = network(data.test_images[start : start + batch])
+        ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+        finite = torch.isfinite(logits).all(dim=1)
+        right += int((ranked[:, 0] & finite).sum())
+        right5 += int((ranked.any(dim=1) & finite).sum())
+        loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
+    network.train(was_training)
+    count = len(data.test_labels)
+    return Accuracy(top1=right / count, top5=right5 / count, loss=loss / count, count=count)

@@ -1,0 +1,239 @@
+"""Labels: which channel each index of a tensor stands for, and which channels must stay or go together.
+
+Every index of every dimension of every stored tensor is an *atom*, an integer from 1. Atom 0 stands for whatever cannot
+shrink. A tensor that flows through the network carries *labels*: integer arrays with as many dimensions as the tensor,
+of full size in the dimensions along which the channel changes and of size 1 in the others. A feature map has one array
+of shape [1, C, 1, 1]; attention heads have one of shape [1, heads, 1, head size]; an image has none.
+
+An operation that only moves elements (view, permute, concatenate, split, ...) moves labels by being run on them. The
+others state relations between atoms, which `Relations` collects and `Relations.solve` turns into classes: the atoms of
+a class are removed together or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+Labels = tuple[torch.Tensor, ...]
+FIXED = 0
+
+
+class Place(NamedTuple):
+    """Where in the network a relation arose."""
+
+    module: str
+    operation: str
+
+    def __str__(self) -> str:
+        return f"'{self.module or 'the network itself'}' ({self.operation})"
+
+
+def support(array: torch.Tensor) -> frozenset[int]:
+    """The dimensions along which the channel changes."""
+    return frozenset(d for d, size in enumerate(array.shape) if size > 1)
+
+
+def shrink(array: torch.Tensor) -> torch.Tensor:
+    """The same labels with size 1 in every dimension along which they do not change."""
+    for d, size in enumerate(array.shape):
+        if size > 1:
+            first = array.narrow(d, 0, 1)
+            if array.stride(d) == 0 or bool((array == first).all()):
+                array = first
+    return array
+
+
+def first(array: torch.Tensor, dims: Iterable[int]) -> torch.Tensor:
+    """The labels at index 0 of `dims`, which become size 1."""
+    for d in dims:
+        array = array.narrow(d, 0, 1)
+    return array
+
+
+def varies(classes: np.ndarray, array: torch.Tensor, dims: Iterable[int]) -> bool:
+    """Whether the class changes along any of `dims`."""
+    found = classes[array.numpy()]
+    return any(bool((found != found.take([0], axis=d)).any()) for d in dims)
+
+
+class Same(NamedTuple):
+    """The two arrays, broadcast against each other, name the same channels."""
+
+    one: torch.Tensor
+    other: torch.Tensor
+    place: Place
+    why: str
+
+
+class Approximation(NamedTuple):
+    """An operation whose result changes, if slightly, when channels along `dims` leave."""
+
+    array: torch.Tensor
+    dims: tuple[int, ...]
+    place: Place
+
+
+class Relations:
+    """What a pass through the network says about its atoms."""
+
+    def __init__(self) -> None:
+        self.same: list[Same] = []
+        self.loose: list[Same] = []
+        self.grids: list[Same] = []
+        self.approximations: list[Approximation] = []
+
+    def equal(self, one: torch.Tensor, other: torch.Tensor, place: Place, why: str = "") -> None:
+        """Channel by channel, `one` and `other` stay or go together."""
+        self.same.append(Same(one, other, place, why))
+
+    def pin(self, array: torch.Tensor, place: Place, why: str) -> None:
+        """These channels cannot be removed, because `why`."""
+        self.equal(array, torch.zeros((1,) * array.ndim, dtype=torch.int64), place, why)
+
+    def tie(self, array: torch.Tensor, dims: Iterable[int], place: Place, why: str = "") -> torch.Tensor:
+        """All channels along `dims` stay or go together; returns the labels without those dimensions (size 1)."""
+        head = first(array, dims)
+        if head.shape != array.shape:
+            self.equal(array, head, place, why)
+        return head
+
+    def grid(self, array: torch.Tensor, place: Place) -> None:
+        """A tensor whose shape must remain a rectangle: channels may leave along one dimension only."""
+        self.grids.append(Same(array, array, place, ""))
+
+    def approximate(self, array: torch.Tensor, dims: Iterable[int], place: Place) -> None:
+        """Removing a channel here is not the same as setting it to zero (a mean or a norm over channels)."""
+        self.approximations.append(Approximation(array, tuple(dims), place))
+
+    def meet(self, labels: Iterable[torch.Tensor], place: Place, *, loose: bool) -> Labels:
+        """Labels of the result of an element-by-element operation on operands of these labels.
+
+        Where one operand changes along fewer dimensions than the other ([size] against [heads, size]) and `loose`
+        holds, what follows depends on what is removed in the end: whole heads leave the narrow operand alone.
+        """
+        kept: list[torch.Tensor] = []
+        for array in sorted(labels, key=lambda array: -len(support(array))):
+            wide = next((other for other in kept if support(other) & support(array)), None)
+            if wide is None:
+                kept.append(array)
+            elif support(wide) == support(array) or (support(array) < support(wide) and not loose):
+                self.equal(wide, array, place)
+            elif support(array) < support(wide):
+                self.loose.append(Same(wide, array, place, ""))
+            else:
+                why = "two sets of channels cross here in a way that is not understood"
+                self.pin(wide, place, why)
+                self.pin(array, place, why)
+        return tuple(kept)
+
+    def solve(self, atoms: int) -> Classes:
+        """The finest classes that satisfy every relation."""
+        edges = [_pairs(relation) for relation in self.same]
+        why = list(self.same)
+        loose, grids = list(self.loose), list(self.grids)
+        while True:
+            classes = _components(edges, atoms)
+            decided = [_loose_edge(classes, relation) for relation in loose]
+            loose = []
+            if not any(decided):
+                grid = next((grid for grid in grids if len(_varying(classes, grid.one)) > 1), None)
+                if grid is None:
+                    break
+                *across, _ = sorted(_varying(classes, grid.one))
+                head = first(grid.one, across)
+                decided = [Same(grid.one, head, grid.place, "")]
+            for relation in filter(None, decided):
+                edges.append(_pairs(relation))
+                why.append(relation)
+        return Classes(classes, why, tuple(self.approximations))
+
+    def first_contradiction(self, classes: np.ndarray) -> Same | None:
+        """The first relation that joins two of the given classes, or None."""
+        for relation in self.same:
+            if not _holds(classes, relation):
+                return relation
+        for relation in self.loose:
+            edge = _loose_edge(classes, relation)
+            if edge is not None and not _holds(classes, edge):
+                return relation
+        return None
+
+
+class Classes:
+    """Which atoms leave together.
+
+    of : int array [atoms]; the class of each atom. `of[0]` is the class of all that cannot leave
+    """
+
+    def __init__(self, of: np.ndarray, relations: list[Same], approximations: tuple[Approximation, ...]) -> None:
+        self.of = of
+        self._relations = relations
+        self._approximations = approximations
+
+    @property
+    def fixed(self) -> int:
+        """The class of everything that cannot leave."""
+        return int(self.of[FIXED])
+
+    def why_fixed(self, atoms: np.ndarray) -> str:
+        """Why these atoms cannot leave: the first reason found on the way from them to atom 0."""
+        pins, others = [], []
+        for relation in self._relations:
+            pairs = _pairs(relation)
+            pinned = (pairs == FIXED).any(axis=0)
+            others.append(pairs[:, ~pinned])
+            if pinned.any():
+                pins.append((relation, pairs[:, pinned].max(axis=0)))
+        near = _components(others, len(self.of))
+        wanted = set(near[atoms].tolist())
+        for relation, pinned in pins:
+            if wanted & set(near[pinned].tolist()):
+                return f"{relation.why or 'they meet a tensor whose size is fixed'}, in {relation.place}"
+        return "they are tied to channels that cannot leave"
+
+    def why_approximate(self) -> dict[int, Place]:
+        """The classes whose removal is not exactly the same as setting them to zero, and where."""
+        found: dict[int, Place] = {}
+        for array, dims, place in self._approximations:
+            if varies(self.of, array, dims):
+                for name in np.unique(self.of[array.numpy()]):
+                    found.setdefault(int(name), place)
+        return found
+
+
+def _pairs(relation: Same) -> np.ndarray:
+    one, other = torch.broadcast_tensors(relation.one, relation.other)
+    return np.stack([one.reshape(-1).numpy(), other.reshape(-1).numpy()])
+
+
+def _components(edges: list[np.ndarray], atoms: int) -> np.ndarray:
+    pairs = np.concatenate([np.zeros((2, 0), np.int64), *edges], axis=1)
+    graph = coo_matrix((np.ones(pairs.shape[1], np.int8), (pairs[0], pairs[1])), shape=(atoms, atoms))
+    return connected_components(graph, directed=False)[1]
+
+
+def _varying(classes: np.ndarray, array: torch.Tensor) -> list[int]:
+    return [d for d in sorted(support(array)) if varies(classes, array, [d])]
+
+
+def _loose_edge(classes: np.ndarray, relation: Same) -> Same | None:
+    """What a loose relation comes to, once it is known along which dimensions the wide operand loses channels."""
+    wide, narrow, place, why = relation
+    if varies(classes, wide, support(narrow)):
+        return relation
+    if varies(classes, narrow, support(narrow)):
+        return Same(
+            narrow, torch.zeros_like(narrow), place, why or "they are shared by the heads, which leave as a whole"
+        )
+    return None
+
+
+def _holds(classes: np.ndarray, relation: Same) -> bool:
+    one, other = _pairs(relation)
+    return bool(((classes[one] == classes[other]) | (one == FIXED) | (other == FIXED)).all())

@@ -1,0 +1,50 @@
+"""Run a network without leaving a trace on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for every module; afterwards each is in the mode that it was in."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@contextmanager
+def statistics_kept(model: nn.Module) -> Iterator[None]:
+    """Norms may run on batch statistics, but their running statistics stay what they are."""
+    norms = [module for module in model.modules() if isinstance(module, _NormBase) and module.running_mean is not None]
+    momenta = [module.momentum for module in norms]
+    counters = [(module.num_batches_tracked, int(module.num_batches_tracked or 0)) for module in norms]
+    for module in norms:
+        module.momentum = 0.0  # running = (1 - momentum) * running + momentum * batch
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for module, momentum, (counter, steps) in zip(norms, momenta, counters, strict=True):
+                module.momentum = momentum
+                if counter is not None:
+                    counter.fill_(steps)
+
+
+@contextmanager
+def batch_statistics(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, except that batch norms use the statistics of the batch; running statistics stay."""
+    with evaluating(model), statistics_kept(model):
+        for module in model.modules():
+            if isinstance(module, _NormBase):
+                module.training = True
+        yield

@@ -1,0 +1,169 @@
+"""The loops that round float32 arrays on the CPU, in numba. Imported by the first rounding.
+
+An array is seen as its bits (uint32), flat, in C order. Three layouts:
+
+    rows      rows of equal length, each with its own format and scale; a whole tensor is one row
+    columns   the same for columns, where the channel axis is the last or nearly so
+    blocks    one format, and a scale for every few neighbours
+
+A scaled element is `round(x / scale) * scale`, one float32 division and one multiplication. Each loop is built for one
+rounding, one formula (see elements.py) and with or without scales, and is compiled when it is first wanted.
+"""
+
+# mypy: ignore-errors
+# (numba gives these functions their types)
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+
+from codesign.quantize.compiled import compiled
+from codesign.quantize.elements import as_bits, as_float, fast, general, random_bits
+from codesign.quantize.words import LIMIT, MINIMUM, SHIFT, STOCHASTIC
+
+u32 = np.uint32
+_BUFFER = 2048  # elements; 8 kB, a quarter of the smallest first-level cache in use
+_ARRAYS = "Array(uint32, 1, 'C', True), uint32[::1], Array(uint32, 2, 'C', True), Array(float32, 1, 'C', True)"
+_KEY = "uint32, uint32, uint32"
+
+Kernel = Callable[..., None]
+
+
+@functools.cache
+def rows(mode: int, short: bool, scaled: bool) -> Kernel:
+    """kernel(x, y, words, scale, length, first_row, key_low, key_high, first_index)
+
+    Row r of `length` elements has words[r % len(words)] and scale[r % len(scale)].
+    x, y : bits, the same array or disjoint ones; y is written
+    first_row, first_index : of x[0] in the whole array, of which a thread has a part
+    """
+
+    @compiled(f"void({_ARRAYS}, int64, int64, {_KEY})")
+    def kernel(x, y, words, scale, length, first_row, key_low, key_high, first_index):
+        buffer = np.empty(_BUFFER, np.uint32)
+        in_place = x.ctypes.data == y.ctypes.data
+        for row in range(x.size // length):
+            s = scale[(first_row + row) % scale.shape[0]]
+            w = words[(first_row + row) % words.shape[0]]
+            shift, minimum, limit = w[SHIFT], w[MINIMUM], w[LIMIT]
+            every = (w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8])
+            for start in range(row * length, (row + 1) * length, _BUFFER):
+                count = min(_BUFFER, (row + 1) * length - start)
+                source = x[start : start + count]
+                result = y[start : start + count]
+                target = buffer[:count] if in_place else result
+                index = u32(first_index + u32(start))
+                for i in range(count):
+                    random = random_bits(u32(index + u32(i)), key_low, key_high) if mode == STOCHASTIC else u32(0)
+                    bits = as_bits(as_float(source[i]) / s) if scaled else source[i]
+                    if short:
+                        bits = fast(mode, bits, shift, minimum, limit, random)
+                    else:
+                        bits = general(mode, bits, every, random)
+                    target[i] = as_bits(as_float(bits) * s) if scaled else bits
+                if in_place:
+                    for i in range(count):
+                        result[i] = target[i]
+
+    return kernel
+
+
+@functools.cache
+def columns(mode: int, short: bool) -> Kernel:
+    """kernel(x, y, words, scale, group, first_row, key_low, key_high, first_index)
+
+    Column c has the words words[:, c]; `group` successive rows share the scales scale[g * columns : (g + 1) * columns].
+    """
+
+    @compiled(f"void({_ARRAYS}, int64, int64, {_KEY})")
+    def kernel(x, y, words, scale, group, first_row, key_low, key_high, first_index):
+        buffer = np.empty(_BUFFER, np.uint32)
+        in_place = x.ctypes.data == y.ctypes.data
+        width = words.shape[1]
+        for row in range(x.size // width):
+            g = (first_row + row) // group
+            for start in range(0, width, _BUFFER):
+                stop = min(start + _BUFFER, width)
+                s = scale[g * width + start : g * width + stop]
+                source = x[row * width + start : row * width + stop]
+                result = y[row * width + start : row * width + stop]
+                target = buffer[: stop - start] if in_place else result
+                w0, w1, w2 = words[0, start:stop], words[1, start:stop], words[2, start:stop]
+                w3, w4, w5 = words[3, start:stop], words[4, start:stop], words[5, start:stop]
+                w6, w7, w8 = words[6, start:stop], words[7, start:stop], words[8, start:stop]
+                index = u32(first_index + u32(row * width + start))
+                for i in range(stop - start):
+                    random = random_bits(u32(index + u32(i)), key_low, key_high) if mode == STOCHASTIC else u32(0)
+                    bits = as_bits(as_float(source[i]) / s[i])
+                    if short:
+                        bits = fast(mode, bits, w0[i], w1[i], w3[i], random)
+                    else:
+                        every = (w0[i], w1[i], w2[i], w3[i], w4[i], w5[i], w6[i], w7[i], w8[i])
+                        bits = general(mode, bits, every, random)
+                    target[i] = as_bits(as_float(bits) * s[i])
+                if in_place:
+                    for i in range(stop - start):
+                        result[i] = target[i]
+
+    return kernel
+
+
+@functools.cache
+def blocks(mode: int, short: bool) -> Kernel:
+    """kernel(x, y, words, scale, length, first_row, key_low, key_high, first_index)
+
+    Block b of `length` elements (at most 2048) has scale[b]; all have words[0].
+    """
+
+    @compiled(f"void({_ARRAYS}, int64, int64, {_KEY})")
+    def kernel(x, y, words, scale, length, first_row, key_low, key_high, first_index):
+        buffer = np.empty(_BUFFER, np.uint32)
+        scales = np.empty(_BUFFER, np.float32)
+        in_place = x.ctypes.data == y.ctypes.data
+        w = words[0]
+        shift, minimum, limit = w[SHIFT], w[MINIMUM], w[LIMIT]
+        every = (w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8])
+        together = _BUFFER // length
+        count_blocks = x.size // length
+        for block in range(0, count_blocks, together):
+            stop_block = min(block + together, count_blocks)
+            for b in range(block, stop_block):
+                spread = scales[(b - block) * length : (b - block + 1) * length]
+                s = scale[first_row + b]
+                for i in range(length):
+                    spread[i] = s
+            source = x[block * length : stop_block * length]
+            result = y[block * length : stop_block * length]
+            target = buffer[: source.size] if in_place else result
+            index = u32(first_index + u32(block * length))
+            for i in range(source.size):
+                random = random_bits(u32(index + u32(i)), key_low, key_high) if mode == STOCHASTIC else u32(0)
+                bits = as_bits(as_float(source[i]) / scales[i])
+                bits = fast(mode, bits, shift, minimum, limit, random) if short else general(mode, bits, every, random)
+                target[i] = as_bits(as_float(bits) * scales[i])
+            if in_place:
+                for i in range(source.size):
+                    result[i] = target[i]
+
+    return kernel
+
+
+@compiled("void(uint32[::1])")
+def to_equal_binades(x):
+    """Prepare float32 bits for rounding to the powers of two of e8m0: negative numbers become NaN, signs go, and the
+    binade of 2^-127, subnormal in float32, is stretched to one like all others, of which it is number 0."""
+    for i in range(x.size):
+        bits = x[i]
+        bits = u32(0x7FC00000) if bits > u32(0x80000000) else u32(bits & u32(0x7FFFFFFF))
+        above = u32(bits - u32(0x00400000)) if bits > u32(0x00400000) else u32(0)
+        x[i] = u32(above << u32(1)) if bits < u32(0x00800000) else bits
+
+
+@compiled("void(uint32[::1])")
+def from_equal_binades(x):
+    """Undo the stretching, after rounding to whole powers."""
+    for i in range(x.size):
+        x[i] = u32(0x00400000) if x[i] == u32(0) else x[i]

@@ -1,0 +1,148 @@
+"""From an array with a channel or block axis to the flat rows, columns or blocks of the loops, in parts for threads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from codesign.formats import FloatFormat
+from codesign.quantize.words import STOCHASTIC, TOWARD_ZERO, WORDS, format_words, is_fast
+
+Floats = npt.NDArray[np.float32]
+Words = npt.NDArray[np.uint32]
+
+_LONG_ROW = 256  # elements from which on starting a row costs little beside the row (measured: 5 ns against 15)
+_LONGEST_BLOCK = 2048  # of the blocks loop, which spreads the scales over a buffer of that length
+_SMALLEST_PART = 1 << 16  # elements below which a second thread does not pay
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One rounding: everything but the array.
+
+    mode : words.NEAREST_EVEN, TOWARD_ZERO or STOCHASTIC
+    formats : one, or one for each channel of `axis`
+    scale : None; shape (1,); (channels,); or, with `block`, the array's shape with channels // block on `axis`
+    block : neighbours on `axis` that share a scale; divides the channels
+    key : the two 32-bit halves of the stochastic key
+    """
+
+    mode: int
+    formats: Sequence[FloatFormat]
+    scale: Floats | None
+    axis: int
+    block: int | None
+    key: tuple[int, int]
+    threads: int
+
+
+def word_table(formats: Sequence[FloatFormat], mode: int) -> tuple[Words, bool]:
+    """Words of each format, shape (len(formats), WORDS), and whether the short formula serves all of them."""
+    distinct = {id(fmt): fmt for fmt in formats}
+    place = {key: i for i, key in enumerate(distinct)}
+    rows = [format_words(fmt, mode != TOWARD_ZERO) for fmt in distinct.values()]
+    table = np.array(rows, dtype=np.uint32).reshape(-1, WORDS)
+    chosen = np.fromiter((place[id(fmt)] for fmt in formats), dtype=np.intp, count=len(formats))
+    return table[chosen], all(map(is_fast, rows))
+
+
+def spread_scale(work: Work, shape: tuple[int, ...]) -> Floats | None:
+    """The scale in a shape that broadcasts to the array's."""
+    scale, block = work.scale, work.block
+    if scale is None or (scale.size == 1 and block is None):
+        return scale if scale is None or not shape else scale.reshape((1,) * len(shape))
+    if block is None:
+        return scale.reshape([-1 if d == work.axis else 1 for d in range(len(shape))])
+    return np.repeat(scale, block, axis=work.axis).take(range(shape[work.axis]), axis=work.axis)
+
+
+def round_array(x: Floats, y: Floats, work: Work) -> None:
+    """Round x into y: same shape, any strides; y is x itself, or shares no memory with it."""
+    order = list(range(x.ndim))
+    if work.mode != STOCHASTIC:  # which counts elements in C order
+        order.sort(key=lambda d: -abs(x.strides[d]))
+    source, result = x.transpose(order), y.transpose(order)
+    flags = (source.flags, result.flags)
+    if not all(f.c_contiguous and f.aligned for f in flags):
+        dense = np.array(x, order="C")
+        round_array(dense, dense, work)
+        y[...] = dense
+        return
+    axis = order.index(work.axis) if x.ndim else 0
+    scale = work.scale
+    if scale is not None:
+        scale = np.ascontiguousarray(scale.transpose(order) if scale.ndim == x.ndim > 1 else scale).reshape(-1)
+    _round_dense(source, result, scale, axis, work)
+
+
+def _round_dense(source: Floats, result: Floats, scale: Floats | None, axis: int, work: Work) -> None:
+    """The same for C-contiguous arrays: choose a loop."""
+    from codesign.quantize import kernels
+
+    shape = source.shape or (1,)
+    channels, inner = shape[axis], math.prod(shape[axis + 1 :])
+    outer = math.prod(shape[:axis])
+    words, short = word_table(work.formats, work.mode)
+    one = np.ones(1, dtype=np.float32)
+    run = _Run(source.reshape(-1).view(np.uint32), result.reshape(-1).view(np.uint32), work)
+    if work.block is None and len(words) == 1 and (scale is None or scale.size == 1):
+        kernel = kernels.rows(work.mode, short, scale is not None)
+        run(kernel, words, one if scale is None else scale, length=None, unit=1)
+    elif work.block is None and (inner >= _LONG_ROW or (outer == 1 and inner > 1 and len(words) > 1)):
+        kernel = kernels.rows(work.mode, short, scale is not None)
+        run(kernel, words, one if scale is None else scale, length=inner, unit=inner)
+    elif work.block is None:
+        each = np.ones(channels, dtype=np.float32) if scale is None else scale
+        each = np.repeat(np.broadcast_to(each, channels), inner)
+        spread = np.repeat(np.broadcast_to(words.T, (WORDS, channels)), inner, axis=1)
+        run(kernels.columns(work.mode, short), spread, each, length=outer, unit=channels * inner)
+    elif inner > 1:
+        assert scale is not None
+        spread = np.repeat(words.T, inner, axis=1)
+        run(kernels.columns(work.mode, short), spread, scale, length=work.block, unit=inner)
+    else:
+        assert scale is not None
+        layout = (
+            kernels.rows(work.mode, short, True) if work.block > _LONGEST_BLOCK else kernels.blocks(work.mode, short)
+        )
+        run(layout, words, scale, length=work.block, unit=work.block)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Calls a loop on whole rows of an array, one part for each thread."""
+
+    x: Words
+    y: Words
+    work: Work
+
+    def __call__(
+        self, kernel: Callable[..., None], words: Words, scale: Floats, *, length: int | None, unit: int
+    ) -> None:
+        """`unit` elements stay together; `length` is the loop's own argument, None for all that a part holds."""
+        total = self.x.size // unit
+        low, high = (np.uint32(half) for half in self.work.key)
+
+        def part(first: int, last: int) -> None:
+            elements = slice(first * unit, last * unit)
+            first_index = np.uint32(first * unit & 0xFFFFFFFF)
+            row, row_length = (0, last - first) if length is None else (first, length)
+            kernel(self.x[elements], self.y[elements], words, scale, row_length, row, low, high, first_index)
+
+        in_parts(total, min(self.work.threads, self.x.size // _SMALLEST_PART), part)
+
+
+def in_parts(total: int, threads: int, part: Callable[[int, int], None]) -> None:
+    """`part(first, last)` for consecutive parts of range(total), each in a thread of its own."""
+    count = max(1, min(threads, total))
+    if count == 1:
+        part(0, total)
+        return
+    bounds = [total * k // count for k in range(count + 1)]
+    with ThreadPoolExecutor(count) as pool:  # of this call alone: nothing that a forked child could inherit
+        list(pool.map(part, bounds[:-1], bounds[1:]))

@@ -1,0 +1,216 @@
+"""What a network is made of, as plain values. Sizes are those of one example; the batch belongs to the `Workload`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from codesign.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A size that follows channel counts: sum over `terms` of channels of the group x multiplier, plus `constant`.
+
+    A Linear after a flatten of 7 x 7 maps has `terms == (("features.28", 49),)`; a concatenation has several terms.
+    """
+
+    terms: tuple[tuple[str, int], ...] = ()
+    constant: int = 0
+
+    def of(self, channels: Mapping[str, int]) -> int:
+        """The size for the given channels of each group."""
+        return sum(channels[group] * multiplier for group, multiplier in self.terms) + self.constant
+
+    def times(self, factor: int) -> Extent:
+        """The extent `factor` times as large."""
+        return Extent(tuple((group, multiplier * factor) for group, multiplier in self.terms), self.constant * factor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Convolution:
+    """A convolution of any number of spatial dimensions.
+
+    in_size, out_size : spatial sizes, without padding
+    inputs : how `in_channels` follows the channel groups
+    out_group : the channel group that its output channels belong to
+    needs_input_grad : False for a layer that reads the network's input
+    """
+
+    name: str
+    in_channels: int
+    out_channels: int
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+    in_size: tuple[int, ...]
+    out_size: tuple[int, ...]
+    transposed: bool = False
+    bias: bool
+    inputs: Extent
+    out_group: str
+    needs_input_grad: bool = True
+
+    @property
+    def in_group(self) -> str:
+        """The one channel group that it reads; a concatenation has several and raises `ModelError`."""
+        return _only_group(self.name, self.inputs)
+
+    @property
+    def in_multiplier(self) -> int:
+        """Input channels per channel of `in_group`."""
+        return self.inputs.terms[0][1]
+
+    @property
+    def depthwise(self) -> bool:
+        """Each input channel has its own filters."""
+        return self.groups > 1 and self.groups == self.in_channels
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases."""
+        weights = self.in_channels * self.out_channels // self.groups * math.prod(self.kernel)
+        return weights + (self.out_channels if self.bias else 0)
+
+    @property
+    def macs(self) -> int:
+        """Forward multiply-accumulates of one example, padding included."""
+        sites = self.in_size if self.transposed else self.out_size
+        return math.prod(sites) * math.prod(self.kernel) * self.in_channels * self.out_channels // self.groups
+
+    @property
+    def out_elements(self) -> int:
+        """Output numbers of one example."""
+        return self.out_channels * math.prod(self.out_size)
+
+    @property
+    def in_elements(self) -> int:
+        """Input numbers of one example."""
+        return self.in_channels * math.prod(self.in_size)
+
+    def resized(self, channels: Mapping[str, int]) -> Convolution:
+        """The same convolution between groups of other sizes; a depthwise one keeps one group per channel."""
+        in_channels, out_channels = self.inputs.of(channels), channels[self.out_group]
+        groups = in_channels if self.depthwise else self.groups
+        if in_channels % groups or out_channels % groups:
+            raise ModelError(
+                f"layer '{self.name}': {in_channels} input and {out_channels} output channels cannot be divided into "
+                f"{groups} groups; keep a multiple of {groups}"
+            )
+        return replace(self, in_channels=in_channels, out_channels=out_channels, groups=groups)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Linear:
+    """y = x W' + b on `rows` vectors of one example (1 for a classifier, the sequence length in a transformer)."""
+
+    name: str
+    in_features: int
+    out_features: int
+    rows: int
+    bias: bool
+    inputs: Extent
+    out_group: str
+    needs_input_grad: bool = True
+
+    @property
+    def in_channels(self) -> int:
+        """Same as `in_features`."""
+        return self.in_features
+
+    @property
+    def out_channels(self) -> int:
+        """Same as `out_features`."""
+        return self.out_features
+
+    @property
+    def in_group(self) -> str:
+        """The one channel group that it reads; a concatenation has several and raises `ModelError`."""
+        return _only_group(self.name, self.inputs)
+
+    @property
+    def in_multiplier(self) -> int:
+        """Input features per channel of `in_group`: the spatial size after a flatten, else 1."""
+        return self.inputs.terms[0][1]
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases."""
+        return self.in_features * self.out_features + (self.out_features if self.bias else 0)
+
+    @property
+    def macs(self) -> int:
+        """Forward multiply-accumulates of one example."""
+        return self.rows * self.in_features * self.out_features
+
+    @property
+    def out_elements(self) -> int:
+        """Output numbers of one example."""
+        return self.rows * self.out_features
+
+    @property
+    def in_elements(self) -> int:
+        """Input numbers of one example."""
+        return self.rows * self.in_features
+
+    def resized(self, channels: Mapping[str, int]) -> Linear:
+        """The same layer between groups of other sizes."""
+        return replace(self, in_features=self.inputs.of(channels), out_features=channels[self.out_group])
+
+
+class VectorKind(StrEnum):
+    """Work without matrix products: bound by memory, done on the vector unit."""
+
+    BATCH_NORM = "batch-norm"
+    LAYER_NORM = "layer-norm"  # any norm whose statistics are taken over one row: layer, group, instance, RMS
+    ACTIVATION = "activation"
+    POOL = "pool"
+    ADD = "add"
+    MULTIPLY = "multiply"
+    CONCATENATE = "concatenate"
+    SOFTMAX = "softmax"
+    DROPOUT = "dropout"
+    LOSS = "loss"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VectorOp:
+    """Elementwise or reducing work on whole tensors.
+
+    inputs, outputs : elements of one example, and how they follow the channel groups
+    weights : parameters of its own, as scale and shift of a norm
+    owner : the weight layer whose formats it has, and to which option tables add its cost
+    """
+
+    name: str
+    kind: VectorKind
+    inputs: Extent
+    outputs: Extent
+    weights: Extent = Extent()
+    in_elements: int
+    out_elements: int
+    parameters: int = 0
+    owner: str
+
+    def resized(self, channels: Mapping[str, int]) -> VectorOp:
+        """The same work on groups of other sizes."""
+        return replace(
+            self,
+            in_elements=self.inputs.of(channels),
+            out_elements=self.outputs.of(channels),
+            parameters=self.weights.of(channels),
+        )
+
+
+WeightLayer = Convolution | Linear
+Layer = Convolution | Linear | VectorOp
+
+
+def _only_group(name: str, inputs: Extent) -> str:
+    if len(inputs.terms) != 1 or inputs.constant:
+        raise ModelError(f"layer '{name}' reads {len(inputs.terms)} channel groups, not one; use its `inputs`")
+    return inputs.terms[0][0]

@@ -1,0 +1,105 @@
+"""Training runs on a few digits: reproducible, cut where asked, honest about divergence."""
+
+import math
+
+import pytest
+import torch
+
+from codesign import DesignPoint, uniform
+from codesign.errors import ConfigError, ModelError
+from codesign.nn.data import load
+from codesign.nn.networks import build
+from codesign.nn.recipe import Optimizer, Training
+from codesign.nn.run import run_point
+from codesign.nn.train import Accuracy, TrainingData, batches
+
+DIGITS = load("digits")
+DATA = TrainingData.of(DIGITS, train_count=256, test_count=100)
+CUT = {"features.0": 5, "features.4": 7}
+
+
+def run(point: DesignPoint, *, seed: int = 0, optimizer: Optimizer = Optimizer.MOMENTUM, rate: float = 0.05):
+    return run_point(
+        point,
+        build=lambda: build("vgg:8 M 16 M", DIGITS.image_shape, DIGITS.classes),
+        data=DATA,
+        training=Training(batch=32, learning_rate=rate, optimizer=optimizer),
+        dense_steps=8,
+        steps=24,
+        seed=seed,
+    )
+
+
+@pytest.mark.parametrize("optimizer", [Optimizer.MOMENTUM, Optimizer.ADAM])
+def test_a_run_is_a_function_of_its_seed(optimizer):
+    point = DesignPoint.of(default=uniform("e4m3"), channels=CUT)
+    rate = 0.05 if optimizer is Optimizer.MOMENTUM else 0.003
+    first, again, other = (run(point, seed=seed, optimizer=optimizer, rate=rate) for seed in (0, 0, 1))
+    for a, b in zip(first.network.parameters(), again.network.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert first.accuracy == again.accuracy
+    assert first.accuracy.loss != other.accuracy.loss
+
+
+def test_the_trained_network_has_the_channels_that_were_asked_for():
+    outcome = run(DesignPoint.of(default=uniform("bf16"), channels=CUT))
+    sizes = {name: tuple(p.shape) for name, p in outcome.network.named_parameters()}
+    assert sizes["features.0.weight"] == (5, 1, 3, 3)
+    assert sizes["features.4.weight"] == (7, 5, 3, 3)
+    assert sizes["classifier.weight"] == (10, 7 * 2 * 2)
+    assert outcome.cost.steps == 24
+    assert not outcome.diverged
+
+
+def test_training_learns_and_a_point_with_all_channels_is_not_cut():
+    outcome = run(DesignPoint.of(default=uniform("fp32")))
+    assert outcome.accuracy.top1 > 0.5  # chance is 0.1
+    assert outcome.network.features[0].out_channels == 8
+
+
+def test_a_run_that_blows_up_says_so_and_stops():
+    outcome = run(DesignPoint.of(default=uniform("e4m3")), rate=1e30)
+    assert outcome.diverged
+    assert outcome.cost.steps < 24
+
+
+def test_a_layer_that_is_not_there_is_named():
+    with pytest.raises(ModelError, match="features"):
+        run(DesignPoint.of(default=uniform("fp32"), channels={"features.9": 3}))
+
+
+def test_a_cut_outside_the_run_is_refused():
+    with pytest.raises(ConfigError, match="a cut after 8 of 8 steps"):
+        run_point(
+            DesignPoint.of(default=uniform("fp32")),
+            build=lambda: build("vgg:8 M", DIGITS.image_shape, DIGITS.classes),
+            data=DATA,
+            training=Training(batch=32, learning_rate=0.1),
+            dense_steps=8,
+            steps=8,
+            seed=0,
+        )
+
+
+def test_batches_are_permutations_and_leave_the_incomplete_one_out():
+    got = list(batches(DATA, 100, 4, torch.Generator().manual_seed(0)))
+    assert [len(index) for index in got] == [100] * 4
+    assert len(set(torch.cat(got[:2]).tolist())) == 200  # one pass repeats no image
+    with pytest.raises(ConfigError, match="batch 257 is larger than the 256 training images"):
+        next(batches(DATA, 257, 1, torch.Generator()))
+
+
+def test_learning_rate_rises_then_falls_to_zero():
+    training = Training(batch=1, learning_rate=2.0, warmup_share=0.1)
+    rates = [training.learning_rate_at(step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(0.2)  # 2.0 * 1 / 10
+    assert rates[10] == 2.0
+    assert rates[55] == pytest.approx(2.0 * 0.5 * (1 + math.cos(math.pi * 0.5)))
+    assert rates[99] < 0.01
+    assert max(rates) == 2.0
+
+
+def test_standard_error_of_an_accuracy_is_binomial_and_never_zero():
+    got = Accuracy(top1=0.5, top5=1.0, loss=0.0, count=10_000).standard_error
+    assert got == pytest.approx(math.sqrt(0.25 / 10_000), rel=1e-3)
+    assert Accuracy(top1=1.0, top5=1.0, loss=0.0, count=100).standard_error > 0
