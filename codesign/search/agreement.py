@@ -14,6 +14,9 @@ from codesign.search.trial import Trial
 ENOUGH = 20  # proposed and measured designs before a verdict
 LATEST = 40  # the model changes as it learns: only its latest proposals count
 WEAK = 0.7  # rank correlation below which the additive model is not trusted
+# One-sided 95 % quantile of the normal distribution: without correlation, Spearman is about normal, deviation
+# 1 / sqrt(designs - 1).
+USELESS_Z = 1.645
 DRAWS = 100  # of the noise, for the correlation that a perfect model would show
 
 
@@ -34,8 +37,13 @@ class Agreement:
 
     @property
     def weak(self) -> bool:
-        """Whether the model ranks badly, and the noise is not to blame."""
-        return self.designs >= ENOUGH and self.rank_correlation < min(WEAK, self.attainable)
+        """Whether the model ranks badly, and the noise is not to blame.
+
+        Where a perfect model might show no more than a useless one shows in 1 case of 20, no verdict is possible.
+        """
+        if self.designs < ENOUGH or self.attainable < USELESS_Z / math.sqrt(self.designs - 1):
+            return False
+        return self.rank_correlation < min(WEAK, self.attainable)
 
 
 def agreement_of(trials: Sequence[Trial], measured: Sequence[Measured]) -> Agreement:

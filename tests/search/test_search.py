@@ -295,9 +295,12 @@ def test_noise_that_hides_the_ranking_is_not_blamed_on_the_model():
             standard_error=0.01,
         )
 
-    result = run(accuracy=noisy, budget=Budget(trainings=80))
-    assert not result.agreement.weak
-    assert any("the noise of one training hides" in note for note in result.notes)
+    # the verdict is a test at 5 %: it may err, but seldom
+    results = [run(accuracy=noisy, budget=Budget(trainings=80), seed=seed) for seed in range(9)]
+    fair = [result for result in results if not result.agreement.weak]
+    assert len(fair) >= 8
+    for result in fair:
+        assert any("the noise of one training hides" in note for note in result.notes)
 
 
 def test_a_space_smaller_than_the_budget_is_measured_whole_and_the_search_ends():
