@@ -23,6 +23,7 @@ Formats (MX) rev. 1.0, 2023 (e3m2, e2m3, e2m1, e8m0); Noune et al. 2022, arXiv 2
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from dataclasses import dataclass
@@ -191,27 +192,11 @@ class FloatFormat:
 
     @classmethod
     def parse(cls, text: str) -> FloatFormat:
-        """The format that `text` names: `e4m3`, `e4m3fn`, `e4m3b11`, `bfloat16`, `e5m2-inf`, ... in either case."""
-        name, dash, rest = str(text).strip().lower().partition("-")
-        match = _PATTERN.fullmatch(_ALIASES.get(name, name) + dash + rest)
-        if match is None:
-            raise FormatError(
-                f"'{text}' is not a float format; write e<exponent bits>m<mantissa bits>, for example e4m3"
-            )
-        policies: dict[str, Any] = {}
-        for policy in match[5].split("-")[1:]:
-            if policy not in _POLICIES:
-                raise FormatError(f"'{text}': unknown policy '{policy}'{did_you_mean(policy, _POLICIES)}")
-            field, value = _POLICIES[policy]
-            if policies.setdefault(field, value) != value:
-                raise FormatError(f"'{text}': policy '{policy}' contradicts '{policies[field]}'; keep one of them")
-        return cls.of(
-            int(match[1]),
-            int(match[2]),
-            bias=int(match[3]) if match[3] else None,
-            reserved=Reserved(match[4]) if match[4] else None,
-            **policies,
-        )
+        """The format that `text` names: `e4m3`, `e4m3fn`, `e4m3b11`, `bfloat16`, `e5m2-inf`, ... in either case.
+
+        The same text gives the same object, so that a list of one format per channel costs little.
+        """
+        return _parse(str(text))
 
     def __str__(self) -> str:
         """The shortest word that `parse` reads as this format."""
@@ -377,6 +362,28 @@ class FloatFormat:
         if not 0 <= code <= self._top_code:
             return None
         return None if self.subnormals is Subnormals.FLUSH and code < self._first_normal else code
+
+
+@functools.lru_cache(maxsize=4096)
+def _parse(text: str) -> FloatFormat:
+    name, dash, rest = text.strip().lower().partition("-")
+    match = _PATTERN.fullmatch(_ALIASES.get(name, name) + dash + rest)
+    if match is None:
+        raise FormatError(f"'{text}' is not a float format; write e<exponent bits>m<mantissa bits>, for example e4m3")
+    policies: dict[str, Any] = {}
+    for policy in match[5].split("-")[1:]:
+        if policy not in _POLICIES:
+            raise FormatError(f"'{text}': unknown policy '{policy}'{did_you_mean(policy, _POLICIES)}")
+        field, value = _POLICIES[policy]
+        if policies.setdefault(field, value) != value:
+            raise FormatError(f"'{text}': policy '{policy}' contradicts '{policies[field]}'; keep one of them")
+    return FloatFormat.of(
+        int(match[1]),
+        int(match[2]),
+        bias=int(match[3]) if match[3] else None,
+        reserved=Reserved(match[4]) if match[4] else None,
+        **policies,
+    )
 
 
 def _default_reserved(exponent_bits: int, mantissa_bits: int, signed: bool) -> Reserved:

@@ -11,6 +11,7 @@ import codesign
 from codesign import native
 
 _LIBRARIES = ("torch", "numpy", "numba", "cffi", "pandas", "optuna", "scikit-learn", "scipy", "safetensors")
+_MISSING = "not installed; install it with pip"
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -27,7 +28,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
         "core ABI": str(native.lib.cs_abi_version()),
         "core sources": native.source_sha256()[:16],
         "core flags": native.compile_flags(),
-        **{name: metadata.version(name) for name in _LIBRARIES},
+        **{name: _version(name) for name in _LIBRARIES},
     }
     if arguments.json:
         print(json.dumps({"schema": "codesign.doctor/1", **found}, indent=1))
@@ -35,4 +36,11 @@ def _doctor(arguments: argparse.Namespace) -> int:
         width = max(map(len, found))
         for name, value in found.items():
             print(f"{name:{width}}  {value}")
-    return 0
+    return 2 if _MISSING in found.values() else 0
+
+
+def _version(library: str) -> str:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return _MISSING

@@ -37,11 +37,10 @@ def _search(arguments: argparse.Namespace) -> int:
     from codesign.loop.workers import training_processes
 
     progress = TrainingProgress("trainings", settings.search.trainings)
-    progress.say(f"{settings.title}: preparing")
     prepared = prepare(settings, arguments.config)
     space = prepared.space
     progress.say(
-        f"{len(space.groups)} channel groups, {len(space.layers)} layers, 10^{space.log10_designs:.1f} designs; "
+        f"{settings.title}: {len(space.groups)} channel groups, {len(space.layers)} layers, 10^{space.log10_designs:.1f} designs; "
         f"{settings.search.trainings} trainings of {prepared.laboratory.steps} steps"
     )
     if arguments.dry_run:

@@ -71,6 +71,14 @@ class Same(NamedTuple):
     why: str
 
 
+class Grid(NamedTuple):
+    """Channels in several dimensions, of which those in `last` may lose some without further reason."""
+
+    array: torch.Tensor
+    last: tuple[int, ...]
+    place: Place
+
+
 class Approximation(NamedTuple):
     """An operation whose result changes, if slightly, when channels along `dims` leave."""
 
@@ -85,8 +93,9 @@ class Relations:
     def __init__(self) -> None:
         self.same: list[Same] = []
         self.loose: list[Same] = []
-        self.grids: list[Same] = []
+        self.grids: list[Grid] = []
         self.approximations: list[Approximation] = []
+        self.in_rows: set[int] = set()
 
     def equal(self, one: torch.Tensor, other: torch.Tensor, place: Place, why: str = "") -> None:
         """Channel by channel, `one` and `other` stay or go together."""
@@ -103,9 +112,21 @@ class Relations:
             self.equal(array, head, place, why)
         return head
 
-    def grid(self, array: torch.Tensor, place: Place) -> None:
-        """A tensor whose shape must remain a rectangle: channels may leave along one dimension only."""
-        self.grids.append(Same(array, array, place, ""))
+    def rows(self, array: torch.Tensor, dims: Iterable[int], place: Place) -> torch.Tensor:
+        """As `tie`, for a tensor of several dimensions that an operation takes whole along `dims`: as attention takes
+        each head, or a convolution each map."""
+        head = self.tie(array, dims, place)
+        if head.shape != array.shape:
+            self.in_rows.update(array.unique().tolist())
+        return head
+
+    def grid(self, array: torch.Tensor, place: Place, *, hidden: bool = False) -> None:
+        """Channels laid out in several dimensions: they may leave along one only, so that a rectangle is left.
+
+        That is the last one, as in a channel shuffle, unless an operation takes whole `rows`. `hidden`: the last one is
+        not among those of the labels, since the channels along it leave together anyway.
+        """
+        self.grids.append(Grid(array, () if hidden else (max(support(array)),), place))
 
     def approximate(self, array: torch.Tensor, dims: Iterable[int], place: Place) -> None:
         """Removing a channel here is not the same as setting it to zero (a mean or a norm over channels)."""
@@ -122,7 +143,10 @@ class Relations:
             wide = next((other for other in kept if support(other) & support(array)), None)
             if wide is None:
                 kept.append(array)
-            elif support(wide) == support(array) or (support(array) < support(wide) and not loose):
+            elif support(wide) == support(array):
+                self.equal(wide, array, place)
+            elif support(array) < support(wide) and not loose:
+                self.rows(wide, support(wide) - support(array), place)
                 self.equal(wide, array, place)
             elif support(array) < support(wide):
                 self.loose.append(Same(wide, array, place, ""))
@@ -142,25 +166,29 @@ class Relations:
             decided = [_loose_edge(classes, relation) for relation in loose]
             loose = []
             if not any(decided):
-                grid = next((grid for grid in grids if len(_varying(classes, grid.one)) > 1), None)
+                grid = next((grid for grid in grids if not self._leaves_a_rectangle(classes, grid)), None)
                 if grid is None:
                     break
-                *across, _ = sorted(_varying(classes, grid.one))
-                head = first(grid.one, across)
-                decided = [Same(grid.one, head, grid.place, "")]
+                across = support(grid.array) - set(grid.last)
+                decided = [Same(grid.array, first(grid.array, across), grid.place, "")]
             for relation in filter(None, decided):
                 edges.append(_pairs(relation))
                 why.append(relation)
-        return Classes(classes, why, tuple(self.approximations))
+        return Classes(classes, why, self)
 
-    def first_contradiction(self, classes: np.ndarray) -> Same | None:
+    def _leaves_a_rectangle(self, classes: np.ndarray, grid: Grid) -> bool:
+        along = [d for d in support(grid.array) if varies(classes, grid.array, [d])]
+        whole_rows = not self.in_rows.isdisjoint(grid.array.unique().tolist())
+        return set(along) <= set(grid.last) or (len(along) == 1 and whole_rows)
+
+    def first_contradiction(self, classes: Classes) -> Same | None:
         """The first relation that joins two of the given classes, or None."""
         for relation in self.same:
-            if not _holds(classes, relation):
+            if not classes.agree(relation):
                 return relation
         for relation in self.loose:
-            edge = _loose_edge(classes, relation)
-            if edge is not None and not _holds(classes, edge):
+            edge = _loose_edge(classes.of, relation)
+            if edge is not None and not classes.agree(edge):
                 return relation
         return None
 
@@ -171,10 +199,24 @@ class Classes:
     of : int array [atoms]; the class of each atom. `of[0]` is the class of all that cannot leave
     """
 
-    def __init__(self, of: np.ndarray, relations: list[Same], approximations: tuple[Approximation, ...]) -> None:
+    def __init__(self, of: np.ndarray, relations: list[Same], found: Relations) -> None:
         self.of = of
         self._relations = relations
-        self._approximations = approximations
+        self._approximations = tuple(found.approximations)
+        self._in_rows = np.zeros(len(of), bool)
+        self._in_rows[list(found.in_rows)] = True
+
+    def agree(self, relation: Same) -> bool:
+        """Whether a relation joins only what is in one class.
+
+        Where a dimension is left with one index, its labels no longer show: atom 0 stands there, and the one row that is
+        left meets what is shared by all rows. Neither says anything.
+        """
+        one, other = _pairs(relation)
+        same = (self.of[one] == self.of[other]) | (one == FIXED) | (other == FIXED)
+        for row, shared in ((one, other), (other, one)):
+            same |= self._in_rows[row] & (self.of[shared] == self.fixed)
+        return bool(same.all())
 
     @property
     def fixed(self) -> int:
@@ -218,10 +260,6 @@ def _components(edges: list[np.ndarray], atoms: int) -> np.ndarray:
     return connected_components(graph, directed=False)[1]
 
 
-def _varying(classes: np.ndarray, array: torch.Tensor) -> list[int]:
-    return [d for d in sorted(support(array)) if varies(classes, array, [d])]
-
-
 def _loose_edge(classes: np.ndarray, relation: Same) -> Same | None:
     """What a loose relation comes to, once it is known along which dimensions the wide operand loses channels."""
     wide, narrow, place, why = relation
@@ -232,8 +270,3 @@ def _loose_edge(classes: np.ndarray, relation: Same) -> Same | None:
             narrow, torch.zeros_like(narrow), place, why or "they are shared by the heads, which leave as a whole"
         )
     return None
-
-
-def _holds(classes: np.ndarray, relation: Same) -> bool:
-    one, other = _pairs(relation)
-    return bool(((classes[one] == classes[other]) | (one == FIXED) | (other == FIXED)).all())

@@ -57,8 +57,9 @@ def contract(relations: Relations, place: Place, one: Operand, other: Operand, r
                 if alone is not None and counterpart is None:
                     relations.pin(alone, place, "the tensor that they are multiplied with has a fixed size")
                     summed.append(alone)
-    shared = [d for d, letter in enumerate(letters) if letter in one.axes and letter in other.axes and letter in result]
-    kept = relations.meet([*left, *right, *_fixed(left, right, shared, letters, sizes)], place, loose=False)
+    kept = relations.meet(
+        [*left, *right, *_fixed(left, other, letters), *_fixed(right, one, letters)], place, loose=False
+    )
     covered = {d for array in (*kept, *summed) for d in support(array)}
     return Product(
         place=place,
@@ -96,22 +97,20 @@ def _split_off(
         if support(array) == {d}:
             along = array
         elif d in support(array):
-            rest.append(relations.tie(array, [d], place))
+            rest.append(relations.rows(array, [d], place))
         else:
             rest.append(array)
     return rest, along
 
 
-def _fixed(
-    left: list[torch.Tensor], right: list[torch.Tensor], shared: list[int], letters: list[str], sizes: dict[str, int]
-) -> list[torch.Tensor]:
-    """Atom 0 along every shared dimension in which only one of the operands has channels."""
+def _fixed(arrays: list[torch.Tensor], other: Operand, letters: list[str]) -> list[torch.Tensor]:
+    """Atom 0 along every dimension of `other` in which it has no channels but must match the channels of `arrays`."""
     found = []
-    for d in shared:
-        one, other = (any(d in support(array) for array in arrays) for arrays in (left, right))
-        if one != other:
-            shape = [sizes[letter] if i == d else 1 for i, letter in enumerate(letters)]
-            found.append(torch.zeros(shape, dtype=torch.int64))
+    for d, letter in enumerate(letters):
+        if letter in other.axes and any(d in support(array) for array in arrays):
+            size = other.shape[other.axes.index(letter)]
+            if not any(other.axes.index(letter) in support(array) for array in other.labels) and size > 1:
+                found.append(torch.zeros([size if i == d else 1 for i in range(len(letters))], dtype=torch.int64))
     return found
 
 
@@ -162,7 +161,7 @@ def _without(relations: Relations, place: Place, array: torch.Tensor, spatial: r
     """Labels of shape [batch, channels]: channels along spatial dimensions leave together, or not at all."""
     if support(array) and support(array) <= set(spatial):
         relations.pin(array, place, "a convolution slides along them")
-    return relations.tie(array, [d for d in spatial if d in support(array)], place).reshape(array.shape[:2])
+    return relations.rows(array, [d for d in spatial if d in support(array)], place).reshape(array.shape[:2])
 
 
 def _vector(operand: Operand, d: int) -> torch.Tensor:
@@ -178,7 +177,7 @@ def _batch(relations: Relations, place: Place, x: Operand) -> tuple[Operand, Lab
     rows, columns = [], []
     for array in x.labels:
         if 0 in support(array):
-            rows.append(relations.tie(array, [1], place))
+            rows.append(relations.rows(array, [1], place))
         else:
             columns.append(array)
     return replace(x, labels=tuple(columns)), tuple(rows)
@@ -222,8 +221,10 @@ def attention(
 ) -> tuple[Labels, list[Product]]:
     """softmax(query key' / sqrt(size)) value on operands of shape [batch, heads, length, size]; heads leave as a whole.
 
-    `scaled`: the scale is given, and so does not follow the size.
+    `scaled`: the scale is given, and so does not follow the size. With fewer heads of keys and values than of queries,
+    each of them serves several queries in a row.
     """
+    key, value = (_repeated(operand, query.shape[1]) for operand in (key, value))
     scores = contract(relations, place, query, key, "bhts")
     for array in query.labels:
         if support(array) == {3} and not scaled:
@@ -233,3 +234,12 @@ def attention(
     held = Operand(scores.result, "bhts", (*query.shape[:3], key.shape[2]), False)
     mixed = contract(relations, place, held, value, "bhte")
     return mixed.result, [scores, mixed]
+
+
+def _repeated(operand: Operand, heads: int) -> Operand:
+    """Keys or values with their heads repeated as those of the queries that they serve; one head is broadcast."""
+    own = operand.shape[1]
+    if own in (1, heads):
+        return operand
+    labels = tuple(a.repeat_interleave(heads // own, 1) if a.shape[1] > 1 else a for a in operand.labels)
+    return replace(operand, labels=labels, shape=(operand.shape[0], heads, *operand.shape[2:]))

@@ -118,6 +118,8 @@ class Rules:
                 return [self._product(call, a["self"], "nik", a["mat2"], "nkj", "nij")]
             case "mv":
                 return [self._product(call, a["self"], "ik", a["vec"], "k", "i")]
+            case "dot" | "vdot":
+                return [self._product(call, a["self"], "k", a["other"], "k", "")]
             case "addmm":
                 return [self._plus(call, a["self"], self._product(call, a["mat1"], "ik", a["mat2"], "kj", "ij"))]
             case "baddbmm":
@@ -179,6 +181,8 @@ class Rules:
             results = call.rerun(array.expand(x.shape))
             for labels, result in zip(found, results if isinstance(results, (tuple, list)) else [results], strict=True):
                 labels.append(shrink(result))
+                if _RESHAPES.fullmatch(call.name) and 1 < labels[-1].numel() < array.numel():
+                    self.relations.grid(labels[-1], call.place, hidden=True)  # split, and alike along one part
         return [self._disjoint(call, [array for array in labels if support(array)]) for labels in found]
 
     def _disjoint(self, call: Call, labels: Iterable[torch.Tensor]) -> Labels:
@@ -201,7 +205,7 @@ class Rules:
             if support(array) and support(array) <= dims:
                 self.relations.pin(array, call.place, why)
             else:
-                self.relations.tie(array, support(array) & dims, call.place)
+                self.relations.rows(array, support(array) & dims, call.place)
 
     def _literal(self, call: Call) -> Labels:
         """Indices that the code states: channels along an indexed dimension keep their places."""

@@ -205,7 +205,7 @@ def _problem(model: nn.Module, plan: PrunePlan) -> tuple[str, str] | None:
         watched = watch(model, groups.example, left, groups.opaque, groups.findings.depthwise)
     except NetworkFailure as failure:
         return failure.module, str(failure.__cause__)
-    wrong = watched.findings.relations.first_contradiction(groups.classes.of)
+    wrong = watched.findings.relations.first_contradiction(groups.classes)
     if wrong is None:
         return None
     return wrong.place.module, f"after the cut, {wrong.place.operation} joins channels that it did not join before"

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from codesign.errors import FormatError, ModelError
 from codesign.formats import FloatFormat
-from codesign.quantize.layout import Work, in_parts, word_table
+from codesign.quantize.layout import ChannelFormats, Work, in_parts
 from codesign.quantize.rounding import MODES, Rounding, as_member, stochastic_key
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def matmul(
             raise ModelError(f"{name} must be float32, got {matrix.dtype}; convert it first")
     work = Work(
         mode=MODES[rounding],
-        formats=(fmt,),
+        formats=ChannelFormats.of((fmt,)),
         scale=None,
         axis=0,
         block=None,
@@ -78,7 +78,7 @@ def _matmul_numpy(
 ) -> npt.NDArray[np.float32]:
     from codesign.quantize import sums
 
-    table, short = word_table(work.formats, work.mode)
+    table, short = work.formats.words(work.mode)
     kernel = sums.exact(work.mode, short) if chunk == 1 else sums.chunked(work.mode, short)
     rows = a.shape[0]
     missing = -rows % sums.ROWS

@@ -19,12 +19,13 @@ def compiled(signature: str) -> Callable[[Callable[..., None]], Callable[..., No
     """
 
     def decorate(kernel: Callable[..., None]) -> Callable[..., None]:
+        # Numba looks for changes in the kernel's own file only; the name makes it look for these too.
+        kernel.__qualname__ = f"{kernel.__qualname__}.{_inlined_digest()}"
+
         @functools.cache
         def machine_code() -> Callable[..., None]:
             import numba
 
-            # Numba looks for changes in the kernel's own file only; the name makes it look for these too.
-            kernel.__qualname__ = f"{kernel.__qualname__}.{_inlined_digest()}"
             try:
                 return numba.njit(signature, nogil=True, error_model="numpy", cache=True)(kernel)
             except RuntimeError:  # "cannot cache function": no directory can be written

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from codesign.quantize.layout import Work, spread_scale, word_table
+from codesign.quantize.layout import Work, spread_scale
 from codesign.quantize.words import NEAREST_EVEN, STOCHASTIC, TOWARD_ZERO
 
 _MAGNITUDE = 0x7FFFFFFF
@@ -30,7 +30,7 @@ def round_tensor(x: torch.Tensor, work: Work, first_index: int = 0) -> torch.Ten
     if scale is not None:
         wide = wide / scale.to(wide.dtype)
     narrow = _to_odd_float32(wide) if wide.dtype == torch.float64 else wide
-    rounded = _round_float32(narrow, work, first_index) if work.formats[0].signed else _round_to_powers(narrow, work)
+    rounded = _round_float32(narrow, work, first_index) if work.formats.signed else _round_to_powers(narrow, work)
     rounded = rounded.to(wide.dtype)
     return (rounded if scale is None else rounded * scale).to(x.dtype)
 
@@ -54,8 +54,8 @@ def _round_to_powers(x: torch.Tensor, work: Work) -> torch.Tensor:
 
 
 def _round_float32(x: torch.Tensor, work: Work, first_index: int = 0) -> torch.Tensor:
-    table = torch.from_numpy(word_table(work.formats, work.mode)[0].view(np.int32)).to(x.device)
-    shape = [-1 if d == work.axis else 1 for d in range(x.ndim)] if len(work.formats) > 1 else [1] * x.ndim
+    table = torch.from_numpy(work.formats.words(work.mode)[0].view(np.int32)).to(x.device)
+    shape = [-1 if d == work.axis else 1 for d in range(x.ndim)] if len(work.formats.chosen) > 1 else [1] * x.ndim
     shift, minimum, _, limit, overflow, infinite, nan, flush, zero_sign = (word.reshape(shape) for word in table.T)
 
     bits = x.contiguous().view(torch.int32)

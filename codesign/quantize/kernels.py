@@ -72,10 +72,11 @@ def rows(mode: int, short: bool, scaled: bool) -> Kernel:
 
 
 @functools.cache
-def columns(mode: int, short: bool) -> Kernel:
+def columns(mode: int, short: bool, scaled: bool) -> Kernel:
     """kernel(x, y, words, scale, group, first_row, key_low, key_high, first_index)
 
-    Column c has the words words[:, c]; `group` successive rows share the scales scale[g * columns : (g + 1) * columns].
+    Column c has the words words[:, c]; the last row may be shorter than the others. `group` successive rows share the scales scale[g * columns : (g + 1) * columns] (not read
+    where `scaled` is False).
     """
 
     @compiled(f"void({_ARRAYS}, int64, int64, {_KEY})")
@@ -83,29 +84,33 @@ def columns(mode: int, short: bool) -> Kernel:
         buffer = np.empty(_BUFFER, np.uint32)
         in_place = x.ctypes.data == y.ctypes.data
         width = words.shape[1]
-        for row in range(x.size // width):
-            g = (first_row + row) // group
-            for start in range(0, width, _BUFFER):
-                stop = min(start + _BUFFER, width)
-                s = scale[g * width + start : g * width + stop]
-                source = x[row * width + start : row * width + stop]
-                result = y[row * width + start : row * width + stop]
-                target = buffer[: stop - start] if in_place else result
-                w0, w1, w2 = words[0, start:stop], words[1, start:stop], words[2, start:stop]
-                w3, w4, w5 = words[3, start:stop], words[4, start:stop], words[5, start:stop]
-                w6, w7, w8 = words[6, start:stop], words[7, start:stop], words[8, start:stop]
+        rows = (x.size + width - 1) // width
+        for start in range(0, width, _BUFFER):
+            stop = min(start + _BUFFER, width)
+            w0, w1, w2 = words[0, start:stop], words[1, start:stop], words[2, start:stop]
+            w3, w4, w5 = words[3, start:stop], words[4, start:stop], words[5, start:stop]
+            w6, w7, w8 = words[6, start:stop], words[7, start:stop], words[8, start:stop]
+            for row in range(rows):
+                count = min(stop, x.size - row * width) - start
+                if count <= 0:
+                    break
+                g = (first_row + row) // group
+                s = scale[g * width + start : g * width + start + count] if scaled else scale
+                source = x[row * width + start : row * width + start + count]
+                result = y[row * width + start : row * width + start + count]
+                target = buffer[:count] if in_place else result
                 index = u32(first_index + u32(row * width + start))
-                for i in range(stop - start):
+                for i in range(count):
                     random = random_bits(u32(index + u32(i)), key_low, key_high) if mode == STOCHASTIC else u32(0)
-                    bits = as_bits(as_float(source[i]) / s[i])
+                    bits = as_bits(as_float(source[i]) / s[i]) if scaled else source[i]
                     if short:
                         bits = fast(mode, bits, w0[i], w1[i], w3[i], random)
                     else:
                         every = (w0[i], w1[i], w2[i], w3[i], w4[i], w5[i], w6[i], w7[i], w8[i])
                         bits = general(mode, bits, every, random)
-                    target[i] = as_bits(as_float(bits) * s[i])
+                    target[i] = as_bits(as_float(bits) * s[i]) if scaled else bits
                 if in_place:
-                    for i in range(stop - start):
+                    for i in range(count):
                         result[i] = target[i]
 
     return kernel

@@ -11,14 +11,41 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.formats import FloatFormat
-from codesign.quantize.words import STOCHASTIC, TOWARD_ZERO, WORDS, format_words, is_fast
+from codesign.quantize.words import STOCHASTIC, TOWARD_ZERO, WORDS, format_words, is_fast, scaled_words
 
 Floats = npt.NDArray[np.float32]
 Words = npt.NDArray[np.uint32]
 
 _LONG_ROW = 256  # elements from which on starting a row costs little beside the row (measured: 5 ns against 15)
+_WIDE_ROW = 1024  # columns that several short rows are put together to; their words then fill 12 kB
 _LONGEST_BLOCK = 2048  # of the blocks loop, which spreads the scales over a buffer of that length
 _SMALLEST_PART = 1 << 16  # elements below which a second thread does not pay
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelFormats:
+    """The formats of channels: a few distinct ones, and which of them each channel has (shape (1,): all channels)."""
+
+    distinct: tuple[FloatFormat, ...]
+    chosen: npt.NDArray[np.intp]
+
+    @classmethod
+    def of(cls, formats: Sequence[FloatFormat]) -> ChannelFormats:
+        """From one, or one for each channel; thousands of channels cost a tenth of a millisecond."""
+        distinct = dict(zip(map(id, formats), formats, strict=True))
+        place = dict(zip(distinct, range(len(distinct)), strict=True))
+        chosen = np.fromiter(map(place.__getitem__, map(id, formats)), dtype=np.intp, count=len(formats))
+        return cls(tuple(distinct.values()), chosen)
+
+    @property
+    def signed(self) -> bool:
+        """False for the unsigned e8m0, which stands alone."""
+        return self.distinct[0].signed
+
+    def words(self, mode: int) -> tuple[Words, bool]:
+        """Words of each channel, shape (len(chosen), WORDS), and whether the short formula serves all of them."""
+        rows = [format_words(fmt, mode != TOWARD_ZERO) for fmt in self.distinct]
+        return np.array(rows, dtype=np.uint32)[self.chosen], all(map(is_fast, rows))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,29 +53,18 @@ class Work:
     """One rounding: everything but the array.
 
     mode : words.NEAREST_EVEN, TOWARD_ZERO or STOCHASTIC
-    formats : one, or one for each channel of `axis`
     scale : None; shape (1,); (channels,); or, with `block`, the array's shape with channels // block on `axis`
     block : neighbours on `axis` that share a scale; divides the channels
     key : the two 32-bit halves of the stochastic key
     """
 
     mode: int
-    formats: Sequence[FloatFormat]
+    formats: ChannelFormats
     scale: Floats | None
     axis: int
     block: int | None
     key: tuple[int, int]
     threads: int
-
-
-def word_table(formats: Sequence[FloatFormat], mode: int) -> tuple[Words, bool]:
-    """Words of each format, shape (len(formats), WORDS), and whether the short formula serves all of them."""
-    distinct = {id(fmt): fmt for fmt in formats}
-    place = {key: i for i, key in enumerate(distinct)}
-    rows = [format_words(fmt, mode != TOWARD_ZERO) for fmt in distinct.values()]
-    table = np.array(rows, dtype=np.uint32).reshape(-1, WORDS)
-    chosen = np.fromiter((place[id(fmt)] for fmt in formats), dtype=np.intp, count=len(formats))
-    return table[chosen], all(map(is_fast, rows))
 
 
 def spread_scale(work: Work, shape: tuple[int, ...]) -> Floats | None:
@@ -87,30 +103,35 @@ def _round_dense(source: Floats, result: Floats, scale: Floats | None, axis: int
     shape = source.shape or (1,)
     channels, inner = shape[axis], math.prod(shape[axis + 1 :])
     outer = math.prod(shape[:axis])
-    words, short = word_table(work.formats, work.mode)
-    one = np.ones(1, dtype=np.float32)
+    words, short = work.formats.words(work.mode)
+    if short and scale is not None and work.block is None:
+        moved = scaled_words(words, scale)
+        words, scale = (words, scale) if moved is None else (moved, None)
+    scaled = scale is not None
+    each = np.ones(1, dtype=np.float32) if scale is None else scale
     run = _Run(source.reshape(-1).view(np.uint32), result.reshape(-1).view(np.uint32), work)
-    if work.block is None and len(words) == 1 and (scale is None or scale.size == 1):
-        kernel = kernels.rows(work.mode, short, scale is not None)
-        run(kernel, words, one if scale is None else scale, length=None, unit=1)
-    elif work.block is None and (inner >= _LONG_ROW or (outer == 1 and inner > 1 and len(words) > 1)):
-        kernel = kernels.rows(work.mode, short, scale is not None)
-        run(kernel, words, one if scale is None else scale, length=inner, unit=inner)
-    elif work.block is None:
-        each = np.ones(channels, dtype=np.float32) if scale is None else scale
-        each = np.repeat(np.broadcast_to(each, channels), inner)
-        spread = np.repeat(np.broadcast_to(words.T, (WORDS, channels)), inner, axis=1)
-        run(kernels.columns(work.mode, short), spread, each, length=outer, unit=channels * inner)
-    elif inner > 1:
-        assert scale is not None
-        spread = np.repeat(words.T, inner, axis=1)
-        run(kernels.columns(work.mode, short), spread, scale, length=work.block, unit=inner)
+    if work.block is not None and inner == 1:
+        long = work.block > _LONGEST_BLOCK
+        kernel = kernels.rows(work.mode, short, True) if long else kernels.blocks(work.mode, short)
+        run(kernel, words, each, length=work.block, unit=work.block)
+    elif work.block is not None:
+        run(kernels.columns(work.mode, short, True), _spread(words, 1, inner), each, length=work.block, unit=inner)
+    elif len(words) == each.size == 1:
+        run(kernels.rows(work.mode, short, scaled), words, each, length=None, unit=1)
+    elif inner >= _LONG_ROW or (outer == 1 and inner > 1 and len(words) > 1):
+        run(kernels.rows(work.mode, short, scaled), words, each, length=inner, unit=inner)
     else:
-        assert scale is not None
-        layout = (
-            kernels.rows(work.mode, short, True) if work.block > _LONGEST_BLOCK else kernels.blocks(work.mode, short)
-        )
-        run(layout, words, scale, length=work.block, unit=work.block)
+        together = max(1, min(_WIDE_ROW // (channels * inner), outer))
+        table = np.tile(_spread(words, channels, inner), together)
+        if scaled:
+            each = np.tile(np.repeat(np.broadcast_to(each, channels), inner), together)
+        run(kernels.columns(work.mode, short, scaled), table, each, length=outer, unit=table.shape[1])
+
+
+def _spread(words: Words, channels: int, inner: int) -> Words:
+    """Words of every column: (WORDS, channels * inner)."""
+    each = np.broadcast_to(words.T, (WORDS, max(channels, len(words))))
+    return np.ascontiguousarray(np.repeat(each, inner, axis=1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +146,7 @@ class _Run:
         self, kernel: Callable[..., None], words: Words, scale: Floats, *, length: int | None, unit: int
     ) -> None:
         """`unit` elements stay together; `length` is the loop's own argument, None for all that a part holds."""
-        total = self.x.size // unit
+        total = -(-self.x.size // unit)
         low, high = (np.uint32(half) for half in self.work.key)
 
         def part(first: int, last: int) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from codesign.errors import FormatError, ModelError, did_you_mean
 from codesign.formats import FloatFormat
 from codesign.quantize import words
-from codesign.quantize.layout import Floats, Work, round_array, spread_scale
+from codesign.quantize.layout import ChannelFormats, Floats, Work, round_array, spread_scale
 
 if TYPE_CHECKING:
     import torch
@@ -24,11 +24,14 @@ _FLOATS = ("float32", "float64", "bfloat16", "float16")
 
 
 class Rounding(StrEnum):
-    """Which of the two neighbouring values a number becomes."""
+    """Which of the two neighbouring values a number becomes.
 
-    NEAREST_EVEN = "nearest-even"  # of two equally near ones that with an even last digit; if both are odd (M = 0) the
-    # larger in magnitude, as IEEE 754-2019, 4.3.1 has it
-    TOWARD_ZERO = "toward-zero"  # the one nearer to zero
+    Of two equally near ones `NEAREST_EVEN` takes that with an even last digit and, where neither has one (between powers
+    of two, M = 0), the larger in magnitude: IEEE 754-2019, 4.3.1.
+    """
+
+    NEAREST_EVEN = "nearest-even"
+    TOWARD_ZERO = "toward-zero"
     STOCHASTIC = "stochastic"  # the upper one with probability (x - lower) / (upper - lower)
 
 
@@ -73,7 +76,7 @@ def round_to_format(
     ----------
     x : float32, float64, bfloat16 or float16; numpy or torch; any shape, contiguous or strided. Rounded once, from its
         own precision, and returned in it. Of a tensor that requires a gradient the result is detached.
-    fmt : one format, or one for each channel of `axis`
+    fmt : one format, or one for each channel of `axis`; fastest where equal formats are the same object
     scale : positive; a number, shape (channels of `axis`,), or with `block` the shape of `x` with
         ceil(channels / block) on `axis`. Division and product are one float32 (float64) operation each, so that powers
         of two are exact unless they leave the range. 16-bit `x` take powers of two only.
@@ -82,8 +85,11 @@ def round_to_format(
     seed, step : required by, and only used by, `Rounding.STOCHASTIC`: the random bits are a function of seed, step and
         the element's index in C order (modulo 2^32), the same on any device and with any number of threads. Use one
         seed for each tensor and one step for each call. Probabilities are exact to 2^(M - 23) of a step of the format.
-    out : where to write, same shape and dtype; may be `x` itself
+    out : where to write, same shape, dtype and device; may be `x` itself
     threads : of the CPU; results do not depend on it
+
+    Where the processor flushes subnormal numbers (`torch.set_flush_denormal`) this holds for formats with steps from
+    2^-125 on, and for those with bias 127, whose numbers are rounded as integers.
     """
     if not isinstance(x, np.ndarray) and not hasattr(x, "detach"):
         raise ModelError(f"x must be a numpy array or a torch tensor, got {type(x).__name__}; use np.asarray")
@@ -134,21 +140,22 @@ def _round_numpy(x: npt.NDArray[Any], y: npt.NDArray[Any], work: Work) -> None:
     if x.size == 0:
         return
     ragged = work.block is not None and x.shape[work.axis] % work.block != 0
-    if x.dtype == np.float32 and not ragged and work.formats[0].signed:
+    if x.dtype == np.float32 and not ragged and work.formats.signed:
         same = x.ctypes.data == y.ctypes.data and x.strides == y.strides
         round_array(x.copy() if not same and np.may_share_memory(x, y) else x, y, work)
         return
-    scale = spread_scale(work, x.shape)
-    wide: npt.NDArray[Any] = x if x.dtype == np.float64 else np.array(x, dtype=np.float32, order="C")
-    if scale is not None:
-        wide = wide / scale.astype(wide.dtype)
-    narrow = _to_odd_float32(wide) if wide.dtype == np.float64 else np.ascontiguousarray(wide)
-    plain = replace(work, scale=None, block=None)
-    if work.formats[0].signed:
-        round_array(narrow, narrow, plain)
-    else:
-        _round_to_powers(narrow, plain)
-    y[...] = narrow.astype(wide.dtype) * scale if scale is not None else narrow
+    with np.errstate(all="ignore"):  # the ends are the business of the format
+        scale = spread_scale(work, x.shape)
+        wide: npt.NDArray[Any] = x if x.dtype == np.float64 else np.array(x, dtype=np.float32, order="C")
+        if scale is not None:
+            wide = wide / scale.astype(wide.dtype)
+        narrow = _to_odd_float32(wide) if wide.dtype == np.float64 else np.ascontiguousarray(wide)
+        plain = replace(work, scale=None, block=None)
+        if work.formats.signed:
+            round_array(narrow, narrow, plain)
+        else:
+            _round_to_powers(narrow, plain)
+        y[...] = narrow.astype(wide.dtype) * scale if scale is not None else narrow
 
 
 def _to_odd_float32(x: npt.NDArray[np.float64]) -> Floats:
@@ -157,8 +164,7 @@ def _to_odd_float32(x: npt.NDArray[np.float64]) -> Floats:
     Source: S. Boldo and G. Melquiond, "Emulation of FMA and correctly rounded sums", IEEE Trans. Comput. 57(4), 2008.
     Right for at most 21 mantissa bits.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        nearest = np.array(x, dtype=np.float32, order="C")
+    nearest = np.array(x, dtype=np.float32, order="C")
     bits = nearest.view(np.uint32)
     magnitude = np.abs(nearest, dtype=np.float64)
     bits -= magnitude > np.abs(x)  # toward zero; from infinity to the largest number
@@ -177,16 +183,19 @@ def _round_to_powers(x: Floats, work: Work) -> None:
     kernels.from_equal_binades(bits)
 
 
-def _formats(fmt: FloatFormat | str | Sequence[FloatFormat]) -> Sequence[FloatFormat]:
+def _formats(fmt: FloatFormat | str | Sequence[FloatFormat]) -> ChannelFormats:
     if isinstance(fmt, str):
-        return (FloatFormat.parse(fmt),)
+        return ChannelFormats.of((FloatFormat.parse(fmt),))
     if isinstance(fmt, FloatFormat):
-        return (fmt,)
-    if not fmt or not all(isinstance(each, FloatFormat) for each in fmt):
-        raise FormatError("a list of formats must name at least one, each a FloatFormat; use FloatFormat.parse")
-    if len(fmt) > 1 and not all(each.signed for each in fmt):
+        return ChannelFormats.of((fmt,))
+    if not isinstance(fmt, list | tuple) or not fmt or not all(isinstance(each, FloatFormat) for each in fmt):
+        raise FormatError(
+            f"fmt must be a FloatFormat, its name, or a list of a FloatFormat for each channel, got {str(fmt)[:60]!r}"
+        )
+    formats = ChannelFormats.of(fmt)
+    if len(formats.distinct) > 1 and not all(each.signed for each in formats.distinct):
         raise FormatError("the unsigned e8m0 cannot be mixed with other formats; round its channels apart")
-    return fmt
+    return formats
 
 
 def stochastic_key(rounding: Rounding, seed: int | None, step: int) -> tuple[int, int]:
@@ -214,13 +223,15 @@ def _check_array(x: Any, out: Any, dtype: str, threads: int) -> None:
     if out is not None and (type(out) is not type(x) or out.shape != x.shape or out.dtype != x.dtype):
         got = f"{type(out).__name__} {tuple(out.shape)} {out.dtype}"
         raise ModelError(f"out must be like x, {type(x).__name__} {tuple(x.shape)} {x.dtype}, got {got}")
+    if out is not None and (not out.flags.writeable if isinstance(out, np.ndarray) else out.device != x.device):
+        raise ModelError("out must be writeable and on the device of x; pass another array")
     if threads < 1:
         raise ModelError(f"threads must be 1 or more, got {threads}")
 
 
 def _check_precision(work: Work, dtype: str) -> None:
     """Refuse what would be rounded twice."""
-    for fmt in dict.fromkeys(work.formats) if len(work.formats) < 16 else {id(f): f for f in work.formats}.values():
+    for fmt in work.formats.distinct:
         if dtype == "float64" and fmt.mantissa_bits > 21:
             raise FormatError(f"float64 is rounded to at most 21 mantissa bits, not to '{fmt}'; convert x to float32")
         if dtype in ("bfloat16", "float16"):
@@ -238,23 +249,23 @@ def _on_cpu(scale: Any) -> Any:
 
 
 def _axis(
-    axis: int | None, shape: tuple[int, ...], formats: Sequence[FloatFormat], scale: Floats | None, block: int | None
+    axis: int | None, shape: tuple[int, ...], formats: ChannelFormats, scale: Floats | None, block: int | None
 ) -> int:
     """The axis as a number from 0 on; 0 where none is needed."""
     if axis is None:
-        if len(formats) > 1 or block is not None or (scale is not None and scale.size > 1):
+        if len(formats.chosen) > 1 or block is not None or (scale is not None and scale.size > 1):
             raise ModelError("formats, scales or blocks of channels need axis=; pass the channel axis")
         return 0
     if not -len(shape) <= axis < len(shape):
         raise ModelError(f"axis {axis} is out of range for shape {shape}; it counts from 0 to {len(shape) - 1}")
     axis %= len(shape)
-    if len(formats) not in (1, shape[axis]):
+    if len(formats.chosen) not in (1, shape[axis]):
         raise ModelError(
-            f"{len(formats)} formats for {shape[axis]} channels (axis {axis} of {shape}); pass one for each"
+            f"{len(formats.chosen)} formats for {shape[axis]} channels (axis {axis} of {shape}); pass one for each"
         )
     if block is not None and block < 1:
         raise ModelError(f"block must be 1 or more, got {block}")
-    if block is not None and len(formats) > 1:
+    if block is not None and len(formats.chosen) > 1:
         raise ModelError("blocks share one format; pass a single format with block=")
     return axis
 

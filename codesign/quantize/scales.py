@@ -57,7 +57,7 @@ def absmax_scale(
         return _scale_of(_absmax(x, axis, block), fmt, rule)
     import torch
 
-    absmax = _absmax_torch(x.detach(), axis, block) if x.device.type != "cpu" else _absmax(_as_numpy(x), axis, block)
+    absmax = _absmax_torch(x.detach(), axis, block)
     return torch.from_numpy(_scale_of(absmax, fmt, rule)).to(x.device)
 
 
@@ -79,37 +79,42 @@ def _scale_of(absmax: Any, fmt: FloatFormat, rule: ScaleRule) -> Floats:
     return np.where(absmax == 0, 1.0, scale).astype(np.float32)
 
 
-def _as_numpy(x: torch.Tensor) -> npt.NDArray[Any]:
-    x = x.detach()
-    return (x if x.dtype.itemsize > 2 else x.float()).numpy()
-
-
 def _absmax(x: npt.NDArray[Any], axis: int | None, block: int | None) -> npt.NDArray[np.float64]:
     """Largest finite magnitudes, -1 where there is none."""
-    if block is not None and axis is not None:
-        starts = np.arange(0, x.shape[axis], block)
-        largest = np.maximum.reduceat(np.abs(x), starts, axis=axis)
+    if block is None:
+        others = _others(x.ndim, axis)
+        absmax = np.maximum(x.max(axis=others), -x.min(axis=others))
     else:
-        others = None if axis is None else tuple(d for d in range(x.ndim) if d != axis % x.ndim)
-        largest = np.maximum(x.max(axis=others), -x.min(axis=others))
-    if not np.isfinite(largest).all():  # rare: look again without them
-        finite = np.where(np.isfinite(x), np.abs(x), -1)
-        if block is not None and axis is not None:
-            largest = np.maximum.reduceat(finite, starts, axis=axis)
-        else:
-            largest = finite.max(axis=others)
-    return np.asarray(largest, dtype=np.float64)
+        absmax = _largest(np.abs(x), axis, block)
+    if not np.isfinite(absmax).all():  # rare: look again without them
+        absmax = _largest(np.where(np.isfinite(x), np.abs(x), -1), axis, block)
+    return np.asarray(absmax, dtype=np.float64)
+
+
+def _largest(magnitude: npt.NDArray[Any], axis: int | None, block: int | None) -> npt.NDArray[Any]:
+    if block is None or axis is None:
+        return np.asarray(magnitude.max(axis=_others(magnitude.ndim, axis)))
+    return np.maximum.reduceat(magnitude, np.arange(0, magnitude.shape[axis], block), axis=axis)
+
+
+def _others(dimensions: int, axis: int | None) -> tuple[int, ...] | None:
+    return None if axis is None else tuple(d for d in range(dimensions) if d != axis % dimensions)
 
 
 def _absmax_torch(x: torch.Tensor, axis: int | None, block: int | None) -> npt.NDArray[np.float64]:
-    """The same on the tensor's own device; only the result leaves it."""
+    """The same, on the tensor's own device; only the result leaves it."""
     import torch
 
-    finite = torch.where(x.isfinite(), x.abs(), -1)
     if block is not None and axis is not None:
-        finite = torch.stack([part.amax(axis) for part in finite.split(block, axis)], axis)
-    elif axis is not None:
-        finite = finite.movedim(axis, 0).flatten(1).amax(1) if x.ndim > 1 else finite
+        largest = torch.stack([part.abs().amax(axis) for part in x.split(block, axis)], axis)
+    elif axis is None:
+        low, high = x.aminmax()
+        largest = torch.maximum(high, -low)
     else:
-        finite = finite.amax()
-    return np.asarray(finite.double().cpu().numpy())
+        others = _others(x.ndim, axis)
+        largest = torch.maximum(x.amax(others), -x.amin(others)) if others else x.abs()
+    absmax = np.asarray(largest.double().cpu().numpy())
+    if np.isfinite(absmax).all():
+        return absmax
+    finite = torch.where(x.isfinite(), x.abs(), -1).double().cpu().numpy()
+    return _largest(finite, axis, block)

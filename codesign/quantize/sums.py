@@ -17,7 +17,9 @@ from codesign.quantize.words import LIMIT, MINIMUM, SHIFT, STOCHASTIC
 
 u32 = np.uint32
 ROWS = 4  # rows of `a` and `c` taken together; their number is a multiple of it
-_COLUMNS = 512  # of `b` and `c` taken together: 32 rows of b, 64 kB, then stay in the second-level cache
+_COLUMNS = 512  # of `b` and `c` taken together, copied to a panel that stays in the second-level cache:
+_DEPTH = 64  # rows of `b` at most, 132 kB
+_PADDING = 16  # elements between the panel's rows, so that they do not fall on the same lines of the first-level cache
 _SIGNATURE = (
     "void(Array(float32, 2, 'C', True), Array(float32, 2, 'C', True), float32[:, ::1], Array(uint32, 1, 'C', True), "
     "int64, int64, int64, uint32, uint32)"
@@ -39,10 +41,16 @@ def chunked(mode: int, short: bool) -> Kernel:
         depth, width = b.shape
         shift, minimum, limit = words[SHIFT], words[MINIMUM], words[LIMIT]
         every = (words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7], words[8])
+        panel = np.empty((_DEPTH, _COLUMNS + _PADDING), np.float32)
         for left in range(0, width, _COLUMNS):
             right = min(width, left + _COLUMNS)
-            for start in range(0, depth, chunk):
-                stop = min(depth, start + chunk)
+            start = 0
+            while start < depth:
+                stop = min(depth, start + _DEPTH, (start // chunk + 1) * chunk)
+                for k in range(start, stop):
+                    line, source = panel[k - start, : right - left], b[k, left:right]
+                    for j in range(right - left):
+                        line[j] = source[j]
                 fours = start + (stop - start) // 4 * 4
                 for i in range(0, a.shape[0], ROWS):
                     x0, x1, x2, x3 = a[i], a[i + 1], a[i + 2], a[i + 3]
@@ -53,8 +61,8 @@ def chunked(mode: int, short: bool) -> Kernel:
                         c[i + 3, left:right],
                     )
                     for k in range(start, fours, 4):
-                        y0, y1 = b[k, left:right], b[k + 1, left:right]
-                        y2, y3 = b[k + 2, left:right], b[k + 3, left:right]
+                        y0, y1 = panel[k - start, : right - left], panel[k - start + 1, : right - left]
+                        y2, y3 = panel[k - start + 2, : right - left], panel[k - start + 3, : right - left]
                         x00, x01, x02, x03 = x0[k], x0[k + 1], x0[k + 2], x0[k + 3]
                         x10, x11, x12, x13 = x1[k], x1[k + 1], x1[k + 2], x1[k + 3]
                         x20, x21, x22, x23 = x2[k], x2[k + 1], x2[k + 2], x2[k + 3]
@@ -65,13 +73,15 @@ def chunked(mode: int, short: bool) -> Kernel:
                             s2[j] = fma(x23, y3[j], fma(x22, y2[j], fma(x21, y1[j], fma(x20, y0[j], s2[j]))))
                             s3[j] = fma(x33, y3[j], fma(x32, y2[j], fma(x31, y1[j], fma(x30, y0[j], s3[j]))))
                     for k in range(fours, stop):
-                        y0 = b[k, left:right]
+                        y0 = panel[k - start, : right - left]
                         x00, x10, x20, x30 = x0[k], x1[k], x2[k], x3[k]
                         for j in range(right - left):
                             s0[j] = fma(x00, y0[j], s0[j])
                             s1[j] = fma(x10, y0[j], s1[j])
                             s2[j] = fma(x20, y0[j], s2[j])
                             s3[j] = fma(x30, y0[j], s3[j])
+                    if stop < depth and stop % chunk:
+                        continue
                     for r in range(ROWS):
                         total = c[i + r, left:right]
                         index = u32((start // chunk * all_rows + first_row + i + r) * width + left)
@@ -85,6 +95,7 @@ def chunked(mode: int, short: bool) -> Kernel:
                             else:
                                 bits = general(mode, bits, every, random)
                             total[j] = as_float(bits)
+                start = stop
 
     return kernel
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+import numpy.typing as npt
 
 from codesign.errors import FormatError
 from codesign.formats import FloatFormat, InfiniteInput, NanInput, Overflow, Reserved, Subnormals
@@ -29,6 +30,8 @@ FLOAT32_BIAS = 127
 FLOAT32_MANTISSA_BITS = 23
 FLOAT32_INFINITY = 0x7F800000
 FLOAT32_NAN = 0x7FC00000
+_SMALLEST_STEP = 2 << FLOAT32_MANTISSA_BITS  # 2^-125 of the short formula: half of it is a normal number too
+_SUBNORMAL_IS_NOTHING = 48 << FLOAT32_MANTISSA_BITS  # a step of 2^-102: 2^-126 is below half of its 23rd fraction bit
 
 
 def float32_bits(value: float) -> int:
@@ -72,5 +75,32 @@ def is_fast(words: tuple[int, ...]) -> bool:
     shift = words[SHIFT] << FLOAT32_MANTISSA_BITS
     top_exponent = max(words[LIMIT] & FLOAT32_INFINITY, words[MINIMUM])
     smallest_step = words[MINIMUM] + shift - (FLOAT32_MANTISSA_BITS << FLOAT32_MANTISSA_BITS)
-    two = 2 << FLOAT32_MANTISSA_BITS  # 2^-125: half a step is a normal number too
-    return bool(usual) and shift > 0 and smallest_step >= two and top_exponent + shift < FLOAT32_INFINITY
+    return bool(usual) and shift > 0 and smallest_step >= _SMALLEST_STEP and top_exponent + shift < FLOAT32_INFINITY
+
+
+def scaled_words(words: npt.NDArray[np.uint32], scale: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32] | None:
+    """Words, for the short formula, of formats whose values are multiplied by powers of two: scaling then costs nothing.
+
+    words : (channels or 1, WORDS)
+    scale : (channels or 1,)
+    None where a scale is no power of two, or moves a format out of the range in which the results are the same.
+    """
+    bits = scale.view(np.uint32)
+    fraction = (1 << FLOAT32_MANTISSA_BITS) - 1
+    if np.any(bits & fraction) or np.any(bits <= fraction):
+        return None
+    # An x / scale that is subnormal, and so inexact, must not matter to the unscaled format.
+    if np.any(words[:, MINIMUM] + (words[:, SHIFT] << FLOAT32_MANTISSA_BITS) < _SUBNORMAL_IS_NOTHING):
+        return None
+    one = FLOAT32_BIAS << FLOAT32_MANTISSA_BITS
+    channels = max(len(words), len(scale))
+    wide = np.broadcast_to(words, (channels, WORDS)).astype(np.int64)
+    moved = np.broadcast_to(bits.astype(np.int64) - one, channels)
+    shift = wide[:, SHIFT] << FLOAT32_MANTISSA_BITS
+    minimum, limit = wide[:, MINIMUM] + moved, np.where(wide[:, LIMIT] > 0, wide[:, LIMIT] + moved, 0)
+    smallest_step = minimum + shift - (FLOAT32_MANTISSA_BITS << FLOAT32_MANTISSA_BITS)
+    top_exponent = np.maximum(limit & ~fraction, minimum)
+    if np.any(smallest_step < _SMALLEST_STEP) or np.any(top_exponent + shift >= FLOAT32_INFINITY):
+        return None
+    wide[:, MINIMUM], wide[:, LIMIT] = minimum, limit
+    return np.ascontiguousarray(wide, dtype=np.uint32)

@@ -25,7 +25,8 @@ lines around a Dask client's `as_completed` do as well. The function and the job
 """
 
 from codesign.search.agreement import Agreement
-from codesign.search.front import Measured, ParetoFront, hypervolume
+from codesign.search.front import Measured, ParetoFront, Progress, hypervolume, progress
+from codesign.search.learnt import Learnt, Predicted, learn
 from codesign.search.limits import Metric
 from codesign.search.log import TrialLog, read_trials
 from codesign.search.run import Method, SearchResult, search, standard_baselines
@@ -45,12 +46,15 @@ __all__ = [
     "Agreement",
     "Budget",
     "Group",
+    "Learnt",
     "Measured",
     "Measurement",
     "Method",
     "Metric",
     "Origin",
     "ParetoFront",
+    "Predicted",
+    "Progress",
     "Proposal",
     "SearchLayer",
     "SearchResult",
@@ -60,8 +64,10 @@ __all__ = [
     "format_grid",
     "format_options",
     "hypervolume",
+    "learn",
     "levels_from_ratios",
     "levels_from_spectrum",
+    "progress",
     "read_trials",
     "search",
     "standard_baselines",

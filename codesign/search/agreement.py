@@ -14,7 +14,10 @@ from codesign.search.trial import Trial
 ENOUGH = 20  # proposed and measured designs before a verdict
 LATEST = 40  # the model changes as it learns: only its latest proposals count
 WEAK = 0.7  # rank correlation below which the additive model is not trusted
-DRAWS = 50  # of the noise, for the correlation that a perfect model would show
+# One-sided 95 % quantile of the normal distribution: without correlation, Spearman is about normal, deviation
+# 1 / sqrt(designs - 1).
+USELESS_Z = 1.645
+DRAWS = 100  # of the noise, for the correlation that a perfect model would show
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +25,7 @@ class Agreement:
     """Predicted against measured accuracy of the latest designs that the model proposed, none of them known to it.
 
     rank_correlation : Spearman; nan with fewer than three designs
-    attainable : the correlation that a perfect model would reach on average under the noise of one training
+    attainable : what a perfect model would exceed in 19 cases of 20, given the noise of the trainings
     bias, rms : mean and root mean square of measured - predicted
     """
 
@@ -34,8 +37,13 @@ class Agreement:
 
     @property
     def weak(self) -> bool:
-        """Whether the model ranks badly, and the noise is not to blame."""
-        return self.designs >= ENOUGH and self.rank_correlation < WEAK * min(1.0, self.attainable / WEAK)
+        """Whether the model ranks badly, and the noise is not to blame.
+
+        Where a perfect model might show no more than a useless one shows in 1 case of 20, no verdict is possible.
+        """
+        if self.designs < ENOUGH or self.attainable < USELESS_Z / math.sqrt(self.designs - 1):
+            return False
+        return self.rank_correlation < min(WEAK, self.attainable)
 
 
 def agreement_of(trials: Sequence[Trial], measured: Sequence[Measured]) -> Agreement:
@@ -53,7 +61,7 @@ def agreement_of(trials: Sequence[Trial], measured: Sequence[Measured]) -> Agree
     return Agreement(
         designs=len(pairs),
         rank_correlation=spearman(predicted, found),
-        attainable=float(np.mean(ideal)),
+        attainable=float(np.quantile(ideal, 0.05)),
         bias=float(np.mean(found - predicted)),
         rms=float(np.sqrt(np.mean((found - predicted) ** 2))),
     )

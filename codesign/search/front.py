@@ -204,3 +204,38 @@ def hypervolume(
             area += (reference[0] - x) * (floor - y)
             floor = y
     return float(area)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What had been spent and found after some trials of a run."""
+
+    trials: int
+    trainings: float
+    training_cpu_s: float
+    hypervolume: float
+
+
+def progress(trials: Sequence[Trial], *, latency_s: float, accuracy: float, steps: int = 50) -> list[Progress]:
+    """Hypervolume (seconds x accuracy, up to the reference) as the budget was spent, at `steps` even points.
+
+    This is what methods are compared by. The numbers are measured means: where trainings are noisy, they flatter every
+    method a little, and the one that trained most designs the most.
+    """
+    found = []
+    for count in sorted({round(i * len(trials) / steps) for i in range(1, steps + 1)} - {0}):
+        made = trials[:count]
+        measured = summarise(made)
+        found.append(
+            Progress(
+                trials=count,
+                trainings=sum(t.trainings for t in made),
+                training_cpu_s=sum(t.measurement.cpu_s for t in made if t.measurement is not None),
+                hypervolume=hypervolume(
+                    [m.latency_s for m in measured],
+                    [1.0 - m.accuracy for m in measured],
+                    reference=(latency_s, 1.0 - accuracy),
+                ),
+            )
+        )
+    return found

@@ -3,10 +3,10 @@
     error(choice) = base + sum_d h_d(choice_d) + sum_{d<e} h_de(choice_d, choice_e) + noise
 
 Every h is zero at the densest entry. The prior of h_d is a Gaussian process over the share of channels removed, or over
-the rounding step and the range of each role's bits, so that a measured entry informs its neighbours; a curve that all
-groups or all layers share is part of it, so that what one layer taught is expected of the others. The pairs have the
-product of the priors of their parts (the second-order additive kernel of Duvenaud et al. 2011, arXiv 1112.4394). How
-large each part is, is estimated from the data; the weight of the pairs is 0 where that explains the data best.
+the rounding step and the range of each role's bits, so that a measured entry informs its neighbours; a cheap proxy of
+the damage, where there is one, is its mean up to a factor. The pairs have the product of the priors of their parts (the
+second-order additive kernel of Duvenaud et al. 2011, arXiv 1112.4394). How large each part is, is estimated from the
+data; the weight of the pairs is 0 where that explains the data best.
 """
 
 from __future__ import annotations
@@ -40,13 +40,12 @@ class Prior:
     """Whitened first-order prior.
 
     own : per decision, shape (entries, unknowns): effect of each entry by unknowns of unit variance
-    shared : per decision, shape (entries, columns): the same for unknowns that all decisions share
-    families : number of columns of each shared family; each family has one scale
+    guesses : per decision, shape (entries, columns): what proxies say of each entry, a column each, with one unknown
+        factor for all decisions
     """
 
     own: tuple[Floats, ...]
-    shared: tuple[Floats, ...]
-    families: tuple[int, ...]
+    guesses: tuple[Floats, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +53,12 @@ class Surrogate:
     """Gaussian posterior of the error given measured choices.
 
     kernels : own covariance of each decision's entries, scaled
-    shared : shared columns of each decision, scaled
+    guesses : columns of each decision, scaled
     pairs : weight of the second-order part
     """
 
     kernels: tuple[Floats, ...]
-    shared: tuple[Floats, ...]
+    guesses: tuple[Floats, ...]
     base_variance: float
     pairs: float
     known: Ints
@@ -70,40 +69,49 @@ class Surrogate:
     def mean(self, choices: Sequence[Choice] | Ints) -> Floats:
         """Expected error of each choice."""
         rows = np.asarray(choices, dtype=np.int64).reshape(-1, len(self.kernels))
-        parts = [self._covariance(rows[i : i + 1024]) @ self.weights for i in range(0, len(rows), 1024)]
+        parts = [self._covariance(rows[i : i + 1024], self.known) @ self.weights for i in range(0, len(rows), 1024)]
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def deviation(self, choices: Sequence[Choice] | Ints) -> Floats:
         """Standard deviation of the error of each choice, without the noise of a training."""
         rows = np.asarray(choices, dtype=np.int64).reshape(-1, len(self.kernels))
-        cross = self._covariance(rows)
-        first, squares = np.zeros(len(rows)), np.zeros(len(rows))
+        cross = self._covariance(rows, self.known)
+        first, squares = np.zeros((2, len(rows)))
         for d, kernel in enumerate(self.kernels):
             own = np.diag(kernel)[rows[:, d]]
             first, squares = first + own, squares + own**2
-        first = first + (_shared_of(self.shared, rows) ** 2).sum(axis=1)
-        prior = self.base_variance + _with_pairs(first, squares, self.pairs)
+        guessed = (_total(self.guesses, rows) ** 2).sum(axis=1)
+        prior = self.base_variance + guessed + _with_pairs(first, squares, self.pairs)
         explained = np.einsum("ij,ji->i", cross, cho_solve(self.factor, cross.T))
         return np.sqrt(np.maximum(prior - explained, 0.0))
+
+    def deviation_of_change(self, choices: Sequence[Choice], reference: Choice) -> Floats:
+        """Standard deviation of the difference between the error of each choice and that of `reference`."""
+        rows = np.asarray([reference, *choices], dtype=np.int64)
+        cross = self._covariance(rows, self.known)
+        posterior = self._covariance(rows, rows) - cross @ cho_solve(self.factor, cross.T)
+        variance = np.diag(posterior) - 2 * posterior[0] + posterior[0, 0]
+        return np.sqrt(np.maximum(variance[1:], 0.0))
 
     def effects_at(self, choice: Choice) -> tuple[list[Floats], float]:
         """Change of the expected error when one decision of `choice` takes each of its entries, and the error there."""
         here = np.asarray(choice, dtype=np.int64)
         own = [kernel[at][self.known[:, d]] for d, (kernel, at) in enumerate(zip(self.kernels, here, strict=True))]
-        common = _shared_of(self.shared, self.known)
-        first = np.sum(own, axis=0) + common @ _shared_of(self.shared, here[None])[0]
+        first = np.sum(own, axis=0)
         squares = np.sum([row**2 for row in own], axis=0)
         base = float(_with_pairs(first, squares, self.pairs) @ self.weights)
+        factors = _total(self.guesses, self.known).T @ self.weights
         effects = []
-        for d, (kernel, shared, at) in enumerate(zip(self.kernels, self.shared, here, strict=True)):
+        for d, (kernel, guess, at) in enumerate(zip(self.kernels, self.guesses, here, strict=True)):
             moved = kernel[:, self.known[:, d]]
-            first_moved = first - own[d] + moved + (shared - shared[at]) @ common.T
-            effects.append(_with_pairs(first_moved, squares - own[d] ** 2 + moved**2, self.pairs) @ self.weights - base)
-        return effects, base + self.base_variance * float(self.weights.sum())
+            there = _with_pairs(first - own[d] + moved, squares - own[d] ** 2 + moved**2, self.pairs) @ self.weights
+            effects.append(there - base + (guess - guess[at]) @ factors)
+        constant = self.base_variance * float(self.weights.sum()) + _total(self.guesses, here[None])[0] @ factors
+        return effects, base + float(constant)
 
-    def _covariance(self, rows: Ints) -> Floats:
-        first, squares = _first_order(self.kernels, self.shared, rows, self.known)
-        return self.base_variance + _with_pairs(first, squares, self.pairs)
+    def _covariance(self, rows: Ints, others: Ints) -> Floats:
+        guessed = _total(self.guesses, rows) @ _total(self.guesses, others).T
+        return self.base_variance + guessed + _with_pairs(*_first_order(self.kernels, rows, others), self.pairs)
 
 
 def fit(prior: Prior, choices: Sequence[Choice], errors: Floats, standard_errors: Floats) -> Surrogate:
@@ -114,14 +122,14 @@ def fit(prior: Prior, choices: Sequence[Choice], errors: Floats, standard_errors
     known = np.asarray(choices, dtype=np.int64)
     excess = np.maximum(errors - errors.min(), 0.0)
     variances = np.maximum(standard_errors, LEAST_NOISE) ** 2 + (RELATIVE_MISFIT * excess) ** 2
-    own_scales, shared_scales, base_variance = _scales(prior, known, errors, variances)
+    own_scales, guess_scales, base_variance = _scales(prior, known, errors, variances)
     kernels = tuple(scale * root @ root.T for scale, root in zip(own_scales, prior.own, strict=True))
-    column_scales = np.sqrt(np.repeat(shared_scales, prior.families))
-    shared = tuple(columns * column_scales for columns in prior.shared)
+    guesses = tuple(columns * np.sqrt(guess_scales) for columns in prior.guesses)
+    guessed = _total(guesses, known)
     best: Surrogate | None = None
-    first, squares = _first_order(kernels, shared, known, known)
+    first, squares = _first_order(kernels, known, known)
     for pairs in PAIR_WEIGHTS:
-        covariance = base_variance + _with_pairs(first, squares, pairs)
+        covariance = base_variance + guessed @ guessed.T + _with_pairs(first, squares, pairs)
         covariance[np.diag_indices_from(covariance)] += variances
         factor = cho_factor(covariance, lower=True)
         weights = cho_solve(factor, errors)
@@ -129,7 +137,7 @@ def fit(prior: Prior, choices: Sequence[Choice], errors: Floats, standard_errors
         if best is None or evidence > best.log_evidence:
             best = Surrogate(
                 kernels=kernels,
-                shared=shared,
+                guesses=guesses,
                 base_variance=base_variance,
                 pairs=pairs,
                 known=known,
@@ -141,10 +149,9 @@ def fit(prior: Prior, choices: Sequence[Choice], errors: Floats, standard_errors
     return best
 
 
-def _first_order(kernels: Sequence[Floats], shared: Sequence[Floats], rows: Ints, known: Ints) -> tuple[Floats, Floats]:
-    """Covariance of the first-order parts, and the sum of squares of the decisions' own parts."""
-    first = _shared_of(shared, rows) @ _shared_of(shared, known).T
-    squares = np.zeros_like(first)
+def _first_order(kernels: Sequence[Floats], rows: Ints, known: Ints) -> tuple[Floats, Floats]:
+    """Sum over decisions of the covariances of their own parts, and of the squares of these."""
+    first, squares = np.zeros((2, len(rows), len(known)))
     for d, kernel in enumerate(kernels):
         own = kernel[rows[:, d]][:, known[:, d]]
         first += own
@@ -157,18 +164,18 @@ def _with_pairs(first: Floats, squares: Floats, pairs: float) -> Floats:
     return first + 0.5 * pairs * (first * first - squares) if pairs else first
 
 
-def _shared_of(shared: Sequence[Floats], rows: Ints) -> Floats:
-    return np.sum([columns[rows[:, d]] for d, columns in enumerate(shared)], axis=0)
+def _total(columns_of: Sequence[Floats], rows: Ints) -> Floats:
+    return np.sum([columns[rows[:, d]] for d, columns in enumerate(columns_of)], axis=0)
 
 
 def _scales(prior: Prior, known: Ints, errors: Floats, variances: Floats) -> tuple[Floats, Floats, float]:
-    """Variance of each decision's own part and of each shared family, by expectation maximisation of the first order.
+    """Variance of each decision's own part and of each guess, by expectation maximisation of the first order.
 
     A decision's scale is drawn towards the mean of all by four unknowns' worth of evidence: early on, few are measured.
     """
     parts = [root[known[:, d]] for d, root in enumerate(prior.own)]
-    columns = np.hstack([*parts, _shared_of(prior.shared, known), np.ones((len(known), 1))])
-    sizes = np.array([part.shape[1] for part in parts] + list(prior.families), dtype=np.int64)
+    columns = np.hstack([*parts, _total(prior.guesses, known), np.ones((len(known), 1))])
+    sizes = np.array([part.shape[1] for part in parts] + [1] * prior.guesses[0].shape[1], dtype=np.int64)
     edges = np.concatenate([[0], np.cumsum(sizes)])
     own = len(parts)
     spread = max(float(np.var(errors)), LEAST_NOISE**2)
@@ -185,8 +192,9 @@ def _scales(prior: Prior, known: Ints, errors: Floats, variances: Floats) -> tup
         power = mean**2 + (root**2).sum(axis=0)
         power = np.array([power[a:b].sum() for a, b in itertools.pairwise(edges)])
         overall = power[:own].sum() / max(edges[own], 1)
-        scales = np.maximum(power / np.maximum(sizes, 1), 1e-3 * LEAST_NOISE**2)
+        scales = power / np.maximum(sizes, 1)
         scales[:own] = (power[:own] + 4 * overall) / (sizes[:own] + 4)
+        scales = np.maximum(scales, 1e-3 * LEAST_NOISE**2)
         left = (errors - columns @ mean) ** 2 + ((root @ columns.T) ** 2).sum(axis=0)
         misfit = max(float(np.average(left - variances, weights=weight)), LEAST_NOISE**2)
     return scales[:own], scales[own:], base_variance
@@ -206,21 +214,12 @@ def prior_of(space: Space, proxy: Callable[[DesignPoint], float] | None = None) 
     options = [[formats.index(f) for f in layer.formats.values()] for layer in space.layers]
     tables = [by_level[r] - by_level[r[0]] for r in rows] + [by_format[r] - by_format[r[0]] for r in options]
     own = tuple(_root(table @ table.T) for table in tables)
+    if proxy is None:
+        return Prior(own=own, guesses=tuple(np.zeros((len(table), 0)) for table in tables))
     groups = len(space.groups)
-    families = [by_level.shape[1], by_format.shape[1]]
-    shared = [np.zeros((len(table), sum(families))) for table in tables]
-    for d, table in enumerate(tables):
-        start = 0 if d < groups else families[0]
-        shared[d][:, start : start + table.shape[1]] = table
-    if proxy is not None:
-        guesses = _single_changes(space, proxy)
-        for of_groups in (True, False):
-            families.append(1)
-            shared = [
-                np.column_stack([columns, guess if (d < groups) == of_groups else np.zeros(len(guess))])
-                for d, (columns, guess) in enumerate(zip(shared, guesses, strict=True))
-            ]
-    return Prior(own=own, shared=tuple(shared), families=tuple(families))
+    changes = _single_changes(space, proxy)
+    guesses = [np.outer(change, [d < groups, d >= groups]) for d, change in enumerate(changes)]
+    return Prior(own=own, guesses=tuple(guesses))
 
 
 def _single_changes(space: Space, proxy: Callable[[DesignPoint], float]) -> list[Floats]:

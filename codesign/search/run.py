@@ -343,7 +343,7 @@ def _train(accuracy: Accuracy, job: tuple[int, Proposal]) -> tuple[int, Measurem
 def _notes_on_model(problem: Problem, knowledge: Knowledge, agreement: Agreement) -> list[str]:
     notes = []
     if len(knowledge.known) > 2 and surrogate_of(problem.prior, knowledge).pairs:
-        notes.append("layers interact: pairs of decisions explain the measured errors better than their sum alone")
+        notes.append("decisions interact: pairs of them explain the measured errors better than their sum alone")
     if any(t.proposal.origin is Origin.EXPLORE for t in knowledge.trials):
         notes.append(
             f"the model ranked the designs that it proposed badly (rank correlation {agreement.rank_correlation:.2f}, "

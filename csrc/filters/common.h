@@ -55,6 +55,20 @@ static inline void fill_border_map(int32_t border, int64_t first, int64_t count,
     for (int64_t i = after; i < count; ++i) map[i] = border_index(border, first + i, length);
 }
 
+/* Ask for `bytes` bytes that will be read some rows later: rows are too short for the processor to foresee the next
+ * one. The address may lie outside of the image; asking does not read. */
+static inline void fetch(uintptr_t from, int64_t bytes) {
+    for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch((const void *)(from + (uintptr_t)at));
+}
+
+static inline void fetch_to_write(uintptr_t from, int64_t bytes) {
+    for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch((const void *)(from + (uintptr_t)at), 1);
+}
+
+/* Rows ahead, so that about FETCH_BYTES are on their way (docs/decisions/0031). */
+#define FETCH_BYTES 4096
+static inline int64_t rows_ahead(int64_t width, int64_t pixel_bytes) { return FETCH_BYTES / (width * pixel_bytes) + 1; }
+
 /* Copy `count` pixels of one row from position `first` on, borders included, to contiguous `line`.
  * `map` is fill_border_map's for the same positions; -1 gives zero. */
 #define DEFINE_READ_LINE(NAME, PIXEL)                                                                                \

@@ -31,8 +31,8 @@ static bool valid(const cs_images *images) {
 int64_t cs_fir_scratch_bytes(int64_t height, int64_t width, int64_t radius) {
     const int64_t slots = smaller(2 * radius + 4, height), tile = smaller(round_up(width, 64), 3072);
     const int64_t ring = (slots + 1) * (tile + 16) * 4, line = tile + 2 * radius + 256;
-    return smaller(ring, 64 * 1024 + (slots + 1) * 80 * 4) + 8 * line * 4 + 8 * line + 8 * (height + 4 * radius + 8) +
-           8 * tile * 4 + 4096;
+    return smaller(ring, 64 * 1024 + (slots + 1) * 80 * 4) + 4 * line * 4 + 4 * line * 4 + 8 * line + 8 * (height + 4 * radius + 8) +
+           8 * tile * 4 + 8192;
 }
 
 cs_status cs_fir_u8(const cs_images *images, const uint8_t *src, const cs_taps *taps, void *scratch,

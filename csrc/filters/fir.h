@@ -4,6 +4,9 @@
 #define MOST_BLOCK (4 * MOST_LANES)
 #define LINE_SLACK MOST_LANES
 
+/* Source rows that go through each step together. */
+#define ROWS_READ 4
+
 static inline int64_t block_of(int64_t left) {
     if (MOST_LANES >= 16 && left > 32) return 64;
     return MOST_LANES >= 8 && left > 16 ? 32 : 16;

@@ -30,6 +30,8 @@ static inline __attribute__((always_inline)) void P(slide_tile)(const slide_plan
         const int64_t y = border_index(images->border, y0 + t - radius - 1, images->height);
         plan->rows[t] = y < 0 ? plan->zeros : (const void *)(src + y * images->src_row);
     }
+    for (int64_t y = y0; y < y0 + height; ++y)
+        fetch((uintptr_t)(src + y * images->src_row + left), (right - left) * (int64_t)sizeof(PIXEL));
     slide_state state;
     V(vf) turned[LANES];
     for (int64_t x = left; x < right; x += LANES) {
@@ -42,6 +44,8 @@ static inline __attribute__((always_inline)) void P(slide_tile)(const slide_plan
             for (int i = 0; i < LANES; ++i) V(store)(to + i * plan->stride + y, turned[i]);
         }
     }
+    for (int64_t y = y0; y < y0 + height; ++y)
+        fetch_to_write((uintptr_t)(dst + y * images->dst_row + x0), width * (int64_t)sizeof(PIXEL));
     for (int64_t t = 0; t < round_up(width, LANES) + 2 * radius + 2; ++t) {
         const int64_t x = border_index(images->border, x0 + t - radius - 1, images->width);
         plan->rows[t] = x < left || x >= right ? plan->zeros : (const void *)(plan->turned + (x - left) * plan->stride);

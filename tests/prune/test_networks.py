@@ -22,7 +22,7 @@ from codesign.prune import (
 )
 from tests.prune import networks
 from tests.prune.cutting import dead, scramble, share
-from tests.prune.pieces import ConvTransposeUNet, GatedShuffle, TorchTransformer
+from tests.prune.pieces import ConvTransposeUNet, GatedShuffle, Generator, Tokens, TorchTransformer, Windows
 
 SMALL = {
     "vgg16": (partial(networks.vgg, width=0.125), 32),
@@ -36,6 +36,8 @@ SMALL = {
     "torch transformer": (TorchTransformer, 32),
     "u-net": (ConvTransposeUNet, 32),
     "shuffle and gates": (GatedShuffle, 32),
+    "windows": (Windows, 32),
+    "generator": (Generator, 32),
 }
 
 
@@ -103,3 +105,29 @@ def test_modules_print_and_hold_the_sizes_that_they_have(case):
             assert module.weight.shape == (module.out_features, module.in_features)
         elif isinstance(module, nn.BatchNorm2d):
             assert module.weight.shape == (module.num_features,)
+
+
+def test_a_language_model_with_grouped_queries_loses_heads_and_hidden_channels():
+    model, words = scramble(Tokens()), torch.randint(0, 50, (2, 16))
+    groups = channel_groups(model, words)
+    assert groups.group_of("query").layers == ("query", "key", "value")
+    assert groups.group_of("query").unit_channels == (16, 8, 8)  # one head of keys serves two of queries
+    assert "norm1" in groups.group_of("proj").approximate
+    assert "rows of an embedding" in groups.group_of("words").why_fixed
+    plan = plan_from_counts(model, groups, {"query": 16, "up": 20})
+    smaller = prune(model, plan)
+    assert (smaller.heads, smaller.shared) == (2, 1)
+    assert smaller.head.weight is smaller.words.weight
+    torch.testing.assert_close(smaller(words), dead(model, plan)(words), rtol=1e-4, atol=1e-4)
+    assert prune(model, plan_from_counts(model, groups, {"proj": 24}))(words).shape == (2, 16, 50)
+
+
+def test_spectral_norm_is_followed():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 6, 3), nn.Flatten(), nn.Linear(6 * 16, 2))
+    for i in (0, 2):
+        nn.utils.parametrizations.spectral_norm(model[i])
+    image = torch.randn(1, 3, 8, 8)
+    groups = channel_groups(model, image)
+    smaller = prune(model, plan_from_counts(model, groups, {"0": 5, "2": 4}))
+    assert smaller[2].weight.shape == (4, 5, 3, 3)
+    smaller.train()(image).sum().backward()

@@ -22,7 +22,7 @@ _X = np.ones((2, 3), np.float32)
     ("arguments", "error", "message"),
     [
         ({"fmt": "fp8"}, FormatError, "'fp8' is not a float format"),
-        ({"fmt": []}, FormatError, "a list of formats must name at least one"),
+        ({"fmt": []}, FormatError, "a list of a FloatFormat for each channel, got"),
         ({"fmt": [E4M3, E4M3]}, ModelError, "need axis=; pass the channel axis"),
         ({"fmt": [E4M3, E4M3], "axis": 1}, ModelError, r"2 formats for 3 channels \(axis 1 of \(2, 3\)\)"),
         (
@@ -67,6 +67,8 @@ _X = np.ones((2, 3), np.float32)
         ),
         ({"out": np.ones((2, 3))}, ModelError, "out must be like x"),
         ({"out": torch.ones(2, 3)}, ModelError, "out must be like x"),
+        ({"out": np.broadcast_to(np.float32(0), (2, 3))}, ModelError, "out must be writeable"),
+        ({"fmt": 8}, FormatError, "fmt must be a FloatFormat, its name, or a list .* got '8'"),
         ({"x": np.ones(3), "fmt": "float32"}, FormatError, "float64 is rounded to at most 21 mantissa bits"),
         ({"x": torch.ones(3).bfloat16(), "fmt": "e5m10"}, FormatError, "the values of 'e5m10' do not all fit bfloat16"),
         ({"x": torch.ones(3).half(), "scale": 0.3}, FormatError, "a scale of float16 must be a power of two"),

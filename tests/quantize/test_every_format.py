@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from codesign import FloatFormat, Rounding, round_to_format
 from codesign.formats import NanInput, Overflow, Reserved, Subnormals
 from codesign.quantize.integer import round_tensor
-from codesign.quantize.layout import Work
+from codesign.quantize.layout import ChannelFormats, Work
 from codesign.quantize.proof import decisions, prove
 from codesign.quantize.rounding import MODES
 from codesign.testing import float32_near_ties, float32s, float_formats
@@ -92,7 +92,9 @@ def test_torch_integers_give_the_same_bits(data):
     fmt = data.draw(float_formats())
     x = np.array(data.draw(st.lists(float32_near_ties(fmt) | float32s(), min_size=1, max_size=50)), np.float32)
     rounding = data.draw(st.sampled_from(Rounding))
-    work = Work(mode=MODES[rounding], formats=(fmt,), scale=None, axis=0, block=None, key=(7, 11), threads=1)
+    work = Work(
+        mode=MODES[rounding], formats=ChannelFormats.of([fmt]), scale=None, axis=0, block=None, key=(7, 11), threads=1
+    )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     there = round_tensor(torch.from_numpy(x).to(device), work).cpu().numpy()
     here = x.copy()

@@ -2,6 +2,7 @@
 
 import itertools
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -46,7 +47,7 @@ def test_per_channel_equals_a_loop_of_per_tensor(tensor, rounding):
 def test_every_layout_gives_the_same_bits_as_scales_and_formats_spread_out(shape, rounding):
     """Rows, columns and blocks, formulas fast and general, against one element at a time of torch integers."""
     from codesign.quantize.integer import round_tensor
-    from codesign.quantize.layout import Work
+    from codesign.quantize.layout import ChannelFormats, Work
     from codesign.quantize.rounding import MODES, stochastic_key
 
     x = (_RNG.standard_normal(shape) * 20).astype(np.float32)
@@ -56,7 +57,7 @@ def test_every_layout_gives_the_same_bits_as_scales_and_formats_spread_out(shape
         for some, scales in itertools.product((formats, formats[:1]), (None, scale)):
             work = Work(
                 mode=MODES[rounding],
-                formats=some,
+                formats=ChannelFormats.of(some),
                 scale=scales,
                 axis=axis,
                 block=None,
@@ -139,6 +140,27 @@ def test_torch_keeps_memory_format_and_dtype_and_detaches():
     expected = round_to_format(weight, E4M3)
     assert round_to_format(weight, E4M3, out=weight) is weight
     assert torch.equal(weight, expected)
+
+
+def test_half_precision_arrays_of_numpy():
+    x = _RNG.standard_normal(1000)
+    for dtype in (np.float16, ml_dtypes.bfloat16):
+        narrow = x.astype(dtype)
+        y = round_to_format(narrow, E4M3, scale=4.0)
+        assert y.dtype == dtype
+        assert np.array_equal(y.astype(np.float32), round_to_format(narrow.astype(np.float32), E4M3, scale=4.0))
+
+
+@pytest.mark.parametrize("name", ["e4m3fn", "e5m2", "e2m1", "e4m3fn-nan", "bfloat16", "e8m0"])
+def test_flushing_of_subnormal_numbers_does_not_change_a_bit(name):
+    x = _RNG.integers(0, 1 << 32, 1 << 16, dtype=np.uint32).view(np.float32)
+    expected = round_to_format(x, name)
+    assert torch.set_flush_denormal(True)
+    try:
+        flushing = round_to_format(x, name)
+    finally:
+        torch.set_flush_denormal(False)
+    assert np.array_equal(_bits(flushing), _bits(expected))
 
 
 @pytest.mark.parametrize("rounding", Rounding)

@@ -69,8 +69,9 @@ def _gfloat_format(fmt):
 
 
 def _comparable(fmt):
-    """gfloat knows no integers, and with M = 0 takes ties to the even *code*."""
-    return fmt.exponent_bits > 0 and fmt.mantissa_bits > 0
+    """gfloat 0.5.2 knows no integers, with M = 0 takes ties to the even *code*, and saturates formats without normal
+    numbers (E = 1 with the top exponent reserved) to a number that is none of their values."""
+    return fmt.min_normal is not None and fmt.mantissa_bits > 0
 
 
 _ROUNDINGS = {Rounding.NEAREST_EVEN: RoundMode.TiesToEven, Rounding.TOWARD_ZERO: RoundMode.TowardZero}

@@ -127,3 +127,13 @@ def test_codes_and_dense_bits_come_back(case):
     packed = pack(codes, fmt)
     assert packed.size == -(-codes.size * fmt.bits // 8)
     assert np.array_equal(unpack(packed, fmt, codes.shape), codes)
+
+
+@given(_format_and_numbers(policies=False), st.integers(-126, 127), st.sampled_from(Rounding))
+def test_a_power_of_two_scale_equals_division_and_product_at_the_ends_too(case, exponent, rounding):
+    """Near the ends the scale can no longer be taken into the format's own constants."""
+    fmt, x = case
+    scale = np.float32(2.0**exponent)
+    with np.errstate(all="ignore"):
+        expected = round_to_format(x / scale, fmt, rounding, seed=6) * scale
+    assert np.array_equal(_bits(round_to_format(x, fmt, rounding, scale=scale, seed=6)), _bits(expected))

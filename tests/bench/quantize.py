@@ -1,0 +1,189 @@
+"""Rounding against a plain memory copy, and against what people use today.
+
+    python -m tests.bench.quantize
+
+One thread, CPU time, median of interleaved runs in one process. Speeds are given as a share of `np.copyto` of the same
+array (reads and writes every byte once); rivals as their time over ours. qtorch is compared where it is installed.
+"""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import time
+from collections.abc import Callable
+
+import ml_dtypes
+import numpy as np
+import torch
+
+from codesign import FloatFormat, round_to_format
+from codesign.quantize import absmax_scale, matmul
+
+try:
+    from qtorch.quant import float_quantize
+except ImportError:
+    float_quantize = None
+
+_RUNS = 15
+_SIZES = (1 << 22, 1 << 24)
+
+
+def cpu_seconds(calls: dict[str, Callable[[], object]], runs: int = _RUNS) -> dict[str, float]:
+    """Median CPU seconds of each call, taken in turn after one call to warm up."""
+    for call in calls.values():
+        call()
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(runs):
+        for name, call in calls.items():
+            start = time.process_time()
+            call()
+            times[name].append(time.process_time() - start)
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
+def _line(name: str, got: float, bar: float | None, unit: str, at_most: bool = False) -> None:
+    if bar is None:
+        print(f"  {name:<44} {got:8.2f}{unit}")
+    else:
+        met = got <= bar if at_most else got >= bar
+        print(f"  {name:<44} {got:8.2f}{unit}   {'<=' if at_most else '>='} {bar:g}{unit}  {'' if met else 'MISSED'}")
+
+
+def rounding() -> None:
+    """Kernels against a copy."""
+    for size in _SIZES:
+        _rounding_of(np.random.default_rng(0).standard_normal(size).astype(np.float32))
+
+
+def _rounding_of(x: np.ndarray) -> None:
+    y = np.empty_like(x)
+    first, last = x.reshape(512, -1), x.reshape(-1, 512)
+    mixed = [FloatFormat.parse(("e4m3fn", "e5m2", "e3m2", "e2m1")[c % 4]) for c in range(512)]
+    power = np.exp2(np.arange(512) % 7 - 3).astype(np.float32)
+    real = np.linspace(0.1, 3, 512).astype(np.float32)
+    blocks = absmax_scale(last, "e2m1", axis=1, block=32, rule="microscaling")
+
+    def to(array: np.ndarray, fmt: object, rounding: str = "nearest-even", **arguments: object) -> Callable[[], object]:
+        return lambda: round_to_format(array, fmt, rounding, out=y.reshape(array.shape), **arguments)
+
+    rows: dict[str, tuple[float | None, Callable[[], object]]] = {}
+    for name in ("e4m3fn", "e5m2", "e3m2", "e2m1"):
+        rows[f"nearest {name}"] = 0.8, to(x, name)
+    for name in ("e4m3fn", "e5m2", "e3m2", "e2m1"):
+        rows[f"stochastic {name}"] = 0.6, to(x, name, "stochastic", seed=1)
+    rows["toward zero e4m3fn"] = None, to(x, "e4m3fn", "toward-zero")
+    rows["channels first, 4 formats"] = 0.7, to(first, mixed, axis=0)
+    rows["channels first, 4 formats, scales 2^k"] = 0.7, to(first, mixed, axis=0, scale=power)
+    rows["channels first, 4 formats, real scales"] = 0.7, to(first, mixed, axis=0, scale=real)
+    rows["channels last, 4 formats"] = 0.7, to(last, mixed, axis=1)
+    rows["channels last, 4 formats, scales 2^k"] = 0.7, to(last, mixed, axis=1, scale=power)
+    rows["channels last, 4 formats, real scales"] = 0.7, to(last, mixed, axis=1, scale=real)
+    rows["blocks of 32 (mxfp4), scales given"] = None, to(last, "e2m1", axis=1, block=32, scale=blocks)
+    rows["nearest e4m3fn in place"] = None, to(y, "e4m3fn")
+    rows["nearest bfloat16 (general formula)"] = None, to(x, "bfloat16")
+    rows["stochastic bfloat16 (general formula)"] = None, to(x, "bfloat16", "stochastic", seed=1)
+
+    seconds = cpu_seconds({"copy": lambda: np.copyto(y, x)} | {name: call for name, (_, call) in rows.items()})
+    print(
+        f"rounding {x.size:,} float32 elements; share of np.copyto's speed ({4e-9 * x.size / seconds['copy']:.1f} GB/s)"
+    )
+    for name, (bar, _) in rows.items():
+        _line(name, seconds["copy"] / seconds[name], bar, "")
+
+
+def rivals() -> None:
+    """Casts there and back, their time over ours."""
+    x = torch.randn(1 << 22)
+    y = torch.empty_like(x)
+    fp8 = {"e4m3fn": (torch.float8_e4m3fn, ml_dtypes.float8_e4m3fn), "e5m2": (torch.float8_e5m2, ml_dtypes.float8_e5m2)}
+    print(f"against others, {x.numel():,} elements, nearest-even; their time over ours")
+    for name, (in_torch, in_numpy) in fp8.items():
+        fmt = FloatFormat.parse(name)
+        narrow, narrow_numpy = torch.empty_like(x, dtype=in_torch), np.empty(x.shape, dtype=in_numpy)
+        calls = {
+            "ours": lambda fmt=fmt: round_to_format(x, fmt, out=y),
+            "torch": lambda narrow=narrow: y.copy_(narrow.copy_(x)),
+            "ml_dtypes": lambda narrow=narrow_numpy: _there_and_back(x.numpy(), narrow, y.numpy()),
+            "ours, allocating": lambda fmt=fmt: round_to_format(x, fmt),
+            "torch, allocating": lambda dtype=in_torch: x.to(dtype).float(),
+        }
+        if float_quantize is not None:
+            calls["qtorch, allocating"] = lambda f=fmt: float_quantize(x, f.exponent_bits, f.mantissa_bits, "nearest")
+        seconds = cpu_seconds(calls, runs=7)
+        for rival, bar in (("torch", 10), ("ml_dtypes", 35), ("torch, allocating", None), ("qtorch, allocating", 10)):
+            if rival in seconds:
+                own = "ours, allocating" if "allocating" in rival else "ours"
+                _line(f"{name}: {rival}", seconds[rival] / seconds[own], bar, "x")
+    if float_quantize is None:
+        print("  qtorch is not installed: not compared")
+
+
+def _there_and_back(x: np.ndarray, narrow: np.ndarray, y: np.ndarray) -> None:
+    np.copyto(narrow, x, casting="unsafe")
+    np.copyto(y, narrow, casting="unsafe")
+
+
+def accumulators() -> None:
+    """Matrix products with rounded sums, their time over torch.mm's."""
+    for size in (512, 1024):
+        print(f"matrix product {size} x {size} x {size} with rounded sums; time over torch.mm's")
+        a, b = torch.randn(size, size), torch.randn(size, size)
+        calls: dict[str, Callable[[], object]] = {"torch.mm": functools.partial(torch.mm, a, b)}
+        for name, chunk in (("e5m10", 32), ("e5m10", 128), ("e6m9", 32), ("bfloat16", 32), ("e5m10", 1)):
+            calls[f"{name}, chunk {chunk}"] = functools.partial(matmul, a, b, name, chunk=chunk)
+        seconds = cpu_seconds(calls, runs=9)
+        for label, own in seconds.items():
+            if label != "torch.mm":
+                _line(label, own / seconds["torch.mm"], 2 if "chunk 32" in label else None, "x", at_most=True)
+
+
+class _Rounded(torch.autograd.Function):
+    """Rounds an activation on the way forward, and its gradient on the way back."""
+
+    @staticmethod
+    def forward(ctx, x):  # type: ignore[no-untyped-def]
+        return round_to_format(x, "e4m3fn")
+
+    @staticmethod
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
+        return round_to_format(gradient, "e5m2")
+
+
+def training_step() -> None:
+    """A small convolutional network's step with W, A, error and gradient rounded, over the same in float32."""
+    torch.manual_seed(0)
+    x, labels = torch.randn(64, 3, 32, 32), torch.randint(0, 10, (64,))
+    weights = [torch.randn(32, 3, 3, 3) * 0.2, torch.randn(64, 32, 3, 3) * 0.06, torch.randn(64, 64, 3, 3) * 0.04]
+    weights = [w.requires_grad_() for w in weights]
+    head = (torch.randn(10, 64) * 0.1).requires_grad_()
+
+    def step(rounded: bool) -> None:
+        h = x
+        for w in weights:
+            if rounded:
+                h, w = _Rounded.apply(h), w + (round_to_format(w, "e4m3fn") - w).detach()
+            h = torch.nn.functional.relu(torch.nn.functional.conv2d(h, w, padding=1))
+            h = torch.nn.functional.avg_pool2d(h, 2)
+        loss = torch.nn.functional.cross_entropy(h.mean((2, 3)) @ head.T, labels)
+        for w, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
+            if rounded:
+                round_to_format(gradient, "e5m2", out=gradient)
+            w.data.add_(gradient, alpha=-1e-3)
+
+    seconds = cpu_seconds({"float32": lambda: step(False), "rounded": lambda: step(True)}, runs=25)
+    print("training step of a small convolutional network, batch 64 of 3 x 32 x 32; time over float32's")
+    _line("W, A, E and G rounded, unscaled", seconds["rounded"] / seconds["float32"], 1.05, "x", at_most=True)
+
+
+def main() -> None:
+    """Print every table."""
+    torch.set_num_threads(1)
+    rounding()
+    rivals()
+    accumulators()
+    training_step()
+
+
+if __name__ == "__main__":
+    main()
