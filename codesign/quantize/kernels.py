@@ -195,9 +195,9 @@ def dense(mode: int, short: bool, scaled: bool) -> Callable[..., bool]:
                 ):
                     return False
                 moves[row] = u32(u32(move & 0xFFFFFFFF) << u32(23))
-        for row in range(rows - 1, -1, -1):  # backwards: what was read last is still in the cache
+        for row in range(rows):
             low, high = u32(minimum + moves[row]), u32(limit + moves[row])
-            for start in range((length - 1) // _BUFFER * _BUFFER, -1, -_BUFFER):
+            for start in range(0, length, _BUFFER):
                 first = row * length + start
                 count = min(_BUFFER, length - start)
                 source, result = x[first : first + count], y[first : first + count]
