@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -40,6 +40,13 @@ class TrainingData:
             test_labels=torch.from_numpy(dataset.test_labels[:test_count]),
             classes=dataset.classes,
         )
+
+    def to(self, device: torch.device) -> TrainingData:
+        """The same images on a device."""
+        tensors = {
+            field.name: getattr(self, field.name).to(device) for field in fields(self) if field.name != "classes"
+        }
+        return replace(self, **tensors)
 
     @property
     def count(self) -> int:
