@@ -18,8 +18,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
+import numba
 import numpy as np
-from numba import carray
 
 from codesign.quantize.compiled import compiled
 from codesign.quantize.elements import as_bits, as_float, as_pointer, fast, general, is_movable, random_bits
@@ -71,6 +71,24 @@ def rows(mode: int, short: bool, scaled: bool) -> Kernel:
     return kernel
 
 
+@numba.njit(forceinline=True)
+def _round_columns(
+    mode, short, scaled, x, first, y, to, count, words, column, scale, first_scale, index, key_low, key_high
+):
+    """`count` elements from x[first] on, of column `column` on, into y[to] on."""
+    for c in range(count):
+        random = random_bits(u32(index + u32(c)), key_low, key_high) if mode == STOCHASTIC else u32(0)
+        w, s = column + c, first_scale + c
+        bits = as_bits(as_float(x[first + c]) / scale[s]) if scaled else x[first + c]
+        if short:
+            bits = fast(mode, bits, words[0, w], words[1, w], random)
+        else:
+            low, high = words[0, w], words[1, w]
+            ends = words[3, w], words[4, w], words[5, w], words[6, w], words[7, w]
+            bits = general(mode, bits, (low, high, words[2, w], *ends), random)
+        y[to + c] = as_bits(as_float(bits) * scale[s]) if scaled else bits
+
+
 @functools.cache
 def columns(mode: int, short: bool, scaled: bool) -> Kernel:
     """kernel(x, y, words, scale, group, first_row, key_low, key_high, first_index)
@@ -81,34 +99,27 @@ def columns(mode: int, short: bool, scaled: bool) -> Kernel:
 
     @compiled(f"void({_ARRAYS}, int64, int64, {_KEY})")
     def kernel(x, y, words, scale, group, first_row, key_low, key_high, first_index):
+        buffer = np.empty(_BUFFER, np.uint32)
         in_place = x.ctypes.data == y.ctypes.data
-        target = np.empty(_BUFFER, np.uint32) if in_place else y
         width = words.shape[1]
         for start in range(0, width, _BUFFER):
             stop = min(start + _BUFFER, width)
-            w0, w1 = words[FLOOR, start:stop], words[LIMIT, start:stop]
-            if not short:
-                w2, w3, w4 = words[2, start:stop], words[3, start:stop], words[4, start:stop]
-                w5, w6, w7 = words[5, start:stop], words[6, start:stop], words[7, start:stop]
             for row in range((x.size + width - 1) // width):
                 first, count = at(row * width + start), at(max(0, min(stop, x.size - row * width) - start))
-                to = at(0) if in_place else first
-                from_scale = at((first_row + row) // group * width + start)
                 index = u32(first_index + u32(first))
-                for c in range(count):
-                    random = random_bits(u32(index + u32(c)), key_low, key_high) if mode == STOCHASTIC else u32(0)
-                    bits = x[first + c]
-                    if scaled:
-                        bits = as_bits(as_float(bits) / scale[from_scale + c])
-                    if short:
-                        bits = fast(mode, bits, w0[c], w1[c], random)
-                    else:
-                        every = (w0[c], w1[c], w2[c], w3[c], w4[c], w5[c], w6[c], w7[c])
-                        bits = general(mode, bits, every, random)
-                    target[to + c] = as_bits(as_float(bits) * scale[from_scale + c]) if scaled else bits
+                g = at((first_row + row) // group * width + start)
                 if in_place:
+                    _round_columns(
+                        *(mode, short, scaled, x, first, buffer, at(0), count, words, at(start), scale, g),
+                        *(index, key_low, key_high),
+                    )
                     for c in range(count):
-                        y[first + c] = target[c]
+                        y[first + c] = buffer[c]
+                else:
+                    _round_columns(
+                        *(mode, short, scaled, x, first, y, first, count, words, at(start), scale, g),
+                        *(index, key_low, key_high),
+                    )
 
     return kernel
 
@@ -165,7 +176,7 @@ def dense(mode: int, short: bool, scaled: bool) -> Callable[..., bool]:
 
     @compiled("boolean(int64, int64, int64, int64, uint32[::1], uint32, uint32)")
     def kernel(x_address, y_address, rows, length, words, key_low, key_high):
-        x, y = carray(as_pointer(x_address), rows * length), carray(as_pointer(y_address), rows * length)
+        x, y = numba.carray(as_pointer(x_address), rows * length), numba.carray(as_pointer(y_address), rows * length)
         floor, limit = words[FLOOR], words[LIMIT]
         every = (words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7])
         buffer = np.empty(_BUFFER, np.uint32)
