@@ -6,6 +6,9 @@ An array is seen as its bits (uint32), flat, in C order. Three layouts:
     columns   the same for columns, where the channel axis is the last or nearly so
     blocks    one format, and a scale for every few neighbours
 
+The index of an element, for stochastic rounding, is counted in 32 bits of its own: as a sum with the loop's 64-bit counter
+it would halve the lanes.
+
 A scaled element is `round(x / scale) * scale`, one float32 division and one multiplication. Each loop is built for one
 rounding, one formula (see elements.py) and with or without scales, and is compiled when it is first wanted.
 """
@@ -60,7 +63,8 @@ def rows(mode: int, short: bool, scaled: bool) -> Kernel:
                 target = buffer[:count] if in_place else result
                 index = u32(first_index + u32(start))
                 for i in range(count):
-                    random = random_bits(u32(index + u32(i)), key_low, key_high) if mode == STOCHASTIC else u32(0)
+                    random = random_bits(index, key_low, key_high) if mode == STOCHASTIC else u32(0)
+                    index = u32(index + u32(1))
                     bits = as_bits(as_float(source[i]) / s) if scaled else source[i]
                     bits = fast(mode, bits, floor, limit, random) if short else general(mode, bits, every, random)
                     target[i] = as_bits(as_float(bits) * s) if scaled else bits
@@ -77,7 +81,8 @@ def _round_columns(
 ):
     """`count` elements from x[first] on, of column `column` on, into y[to] on."""
     for c in range(count):
-        random = random_bits(u32(index + u32(c)), key_low, key_high) if mode == STOCHASTIC else u32(0)
+        random = random_bits(index, key_low, key_high) if mode == STOCHASTIC else u32(0)
+        index = u32(index + u32(1))
         w, s = column + c, first_scale + c
         bits = as_bits(as_float(x[first + c]) / scale[s]) if scaled else x[first + c]
         if short:
@@ -153,7 +158,8 @@ def blocks(mode: int, short: bool) -> Kernel:
             target = buffer[: source.size] if in_place else result
             index = u32(first_index + u32(block * length))
             for i in range(source.size):
-                random = random_bits(u32(index + u32(i)), key_low, key_high) if mode == STOCHASTIC else u32(0)
+                random = random_bits(index, key_low, key_high) if mode == STOCHASTIC else u32(0)
+                index = u32(index + u32(1))
                 bits = as_bits(as_float(source[i]) / scales[i])
                 bits = fast(mode, bits, floor, limit, random) if short else general(mode, bits, every, random)
                 target[i] = as_bits(as_float(bits) * scales[i])
@@ -200,10 +206,10 @@ def dense(mode: int, short: bool, scaled: bool) -> Callable[..., bool]:
                 count = min(_BUFFER, length - start)
                 source, result = x[first : first + count], y[first : first + count]
                 target = buffer[:count] if x_address == y_address else result
+                index = u32(first)
                 for i in range(count):
-                    random = u32(0)
-                    if mode == STOCHASTIC:
-                        random = random_bits(u32(u32(first) + u32(i)), key_low, key_high)
+                    random = random_bits(index, key_low, key_high) if mode == STOCHASTIC else u32(0)
+                    index = u32(index + u32(1))
                     if short:
                         target[i] = fast(mode, source[i], low, high, random)
                     else:

@@ -88,7 +88,8 @@ def chunked(mode: int, short: bool) -> Kernel:
                         for j in range(right - left):
                             random = u32(0)
                             if mode == STOCHASTIC:
-                                random = random_bits(u32(index + u32(j)), key_low, key_high)
+                                random = random_bits(index, key_low, key_high)
+                            index = u32(index + u32(1))
                             bits = as_bits(total[j])
                             if short:
                                 bits = fast(mode, bits, floor, limit, random)
@@ -115,7 +116,8 @@ def exact(mode: int, short: bool) -> Kernel:
                 x, y = np.float64(a[i, k]), b[k]
                 index = u32((k * all_rows + first_row + i) * width)
                 for j in range(width):
-                    random = random_bits(u32(index + u32(j)), key_low, key_high) if mode == STOCHASTIC else u32(0)
+                    random = random_bits(index, key_low, key_high) if mode == STOCHASTIC else u32(0)
+                    index = u32(index + u32(1))
                     bits = _exact_sum(np.float64(total[j]), x * np.float64(y[j]))
                     bits = fast(mode, bits, floor, limit, random) if short else general(mode, bits, every, random)
                     total[j] = as_float(bits)
