@@ -13,7 +13,7 @@ import numpy as np
 
 from codesign.formats import FloatFormat
 from codesign.quantize.layout import Words
-from codesign.quantize.words import STOCHASTIC, TOWARD_ZERO, format_words, is_fast, outlive_scaling
+from codesign.quantize.words import STOCHASTIC, TOWARD_ZERO, format_words, is_fast
 
 
 def round_dense(
@@ -36,9 +36,9 @@ def round_dense(
         out = _empty_like(x)
     elif out is not x and not _is_apart(x, out, mode):
         return None
-    table, short, scalable = _constants(fmt, mode)
+    table, short = _words(fmt, mode)
     size = _size(x)
-    if size == 0 or (scaled and not scalable):
+    if size == 0 or (scaled and not (short and fmt.max)):
         return None
     from codesign.quantize import kernels
 
@@ -85,8 +85,7 @@ def _size(x: Any) -> int:
 
 
 @functools.lru_cache(maxsize=4096)
-def _constants(fmt: FloatFormat, mode: int) -> tuple[Words, bool, bool]:
-    """(words, whether the short formula serves, whether scales can be moved into the words)"""
+def _words(fmt: FloatFormat, mode: int) -> tuple[Words, bool]:
+    """Words, and whether the short formula serves."""
     words = format_words(fmt, mode != TOWARD_ZERO)
-    table = np.array(words, np.uint32)
-    return table, is_fast(words), is_fast(words) and fmt.max > 0 and outlive_scaling(table)
+    return np.array(words, np.uint32), is_fast(words)

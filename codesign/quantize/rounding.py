@@ -212,7 +212,7 @@ def _formats(fmt: FloatFormat | str | Sequence[FloatFormat]) -> ChannelFormats:
         return ChannelFormats.of((FloatFormat.parse(fmt),))
     if isinstance(fmt, FloatFormat):
         return ChannelFormats.of((fmt,))
-    if not isinstance(fmt, list | tuple) or not fmt or not all(isinstance(each, FloatFormat) for each in fmt):
+    if not isinstance(fmt, list | tuple) or not fmt:
         raise FormatError(
             f"fmt must be a FloatFormat, its name, or a list of a FloatFormat for each channel, got {str(fmt)[:60]!r}"
         )

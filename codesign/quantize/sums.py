@@ -13,7 +13,7 @@ import numpy as np
 
 from codesign.quantize.compiled import compiled
 from codesign.quantize.elements import as_bits, as_bits64, as_float, as_float64, fast, fma, general, random_bits
-from codesign.quantize.words import LIMIT, MINIMUM, SHIFT, STOCHASTIC
+from codesign.quantize.words import FLOOR, LIMIT, STOCHASTIC
 
 u32 = np.uint32
 ROWS = 4  # rows of `a` and `c` taken together; their number is a multiple of it
@@ -39,8 +39,8 @@ def chunked(mode: int, short: bool) -> Kernel:
     @compiled(_SIGNATURE)
     def kernel(a, b, c, words, chunk, first_row, all_rows, key_low, key_high):
         depth, width = b.shape
-        shift, minimum, limit = words[SHIFT], words[MINIMUM], words[LIMIT]
-        every = (words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7], words[8])
+        floor, limit = words[FLOOR], words[LIMIT]
+        every = (words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7])
         panel = np.empty((_DEPTH, _COLUMNS + _PADDING), np.float32)
         for left in range(0, width, _COLUMNS):
             right = min(width, left + _COLUMNS)
@@ -88,10 +88,11 @@ def chunked(mode: int, short: bool) -> Kernel:
                         for j in range(right - left):
                             random = u32(0)
                             if mode == STOCHASTIC:
-                                random = random_bits(u32(index + u32(j)), key_low, key_high)
+                                random = random_bits(index, key_low, key_high)
+                            index = u32(index + u32(1))
                             bits = as_bits(total[j])
                             if short:
-                                bits = fast(mode, bits, shift, minimum, limit, random)
+                                bits = fast(mode, bits, floor, limit, random)
                             else:
                                 bits = general(mode, bits, every, random)
                             total[j] = as_float(bits)
@@ -107,20 +108,18 @@ def exact(mode: int, short: bool) -> Kernel:
     @compiled(_SIGNATURE)
     def kernel(a, b, c, words, chunk, first_row, all_rows, key_low, key_high):
         depth, width = b.shape
-        shift, minimum, limit = words[SHIFT], words[MINIMUM], words[LIMIT]
-        every = (words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7], words[8])
+        floor, limit = words[FLOOR], words[LIMIT]
+        every = (words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7])
         for i in range(a.shape[0]):
             total = c[i]
             for k in range(depth):
                 x, y = np.float64(a[i, k]), b[k]
                 index = u32((k * all_rows + first_row + i) * width)
                 for j in range(width):
-                    random = random_bits(u32(index + u32(j)), key_low, key_high) if mode == STOCHASTIC else u32(0)
+                    random = random_bits(index, key_low, key_high) if mode == STOCHASTIC else u32(0)
+                    index = u32(index + u32(1))
                     bits = _exact_sum(np.float64(total[j]), x * np.float64(y[j]))
-                    if short:
-                        bits = fast(mode, bits, shift, minimum, limit, random)
-                    else:
-                        bits = general(mode, bits, every, random)
+                    bits = fast(mode, bits, floor, limit, random) if short else general(mode, bits, every, random)
                     total[j] = as_float(bits)
 
     return kernel
