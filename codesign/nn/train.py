@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from codesign.errors import ConfigError
+from codesign.nn.augment import crop_and_flip
 from codesign.nn.data import Dataset
 from codesign.nn.recipe import MOMENTUM, Optimizer, Training
 
@@ -146,6 +147,8 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = training.learning_rate_at(first_step + cost.steps, total)
         images = data.train_images[index]
+        if training.crop_and_flip:
+            images = crop_and_flip(images, training.crop_and_flip, generator)
         loss = functional.cross_entropy(network(transform(images) if transform else images), data.train_labels[index])
         value = loss.item()
         if not math.isfinite(value):
