@@ -62,6 +62,18 @@ class Laboratory:
         """A fresh network."""
         return fresh_network(self.settings.network, self.dataset)
 
+    @property
+    def transform(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
+        """What the training images of a batch pass through; None: nothing."""
+        pipeline = self.settings.pipeline()
+
+        def one_after_the_other(images: torch.Tensor) -> torch.Tensor:
+            for transform in pipeline:
+                images = transform(images)
+            return images
+
+        return one_after_the_other if pipeline else None
+
     def run(self, point: DesignPoint, seed: int, on_step: Callable[[int, float], None] | None = None) -> Outcome:
         """One training run, on one thread so that every machine and any number of workers give the same bits."""
         torch.set_num_threads(1)
@@ -73,6 +85,7 @@ class Laboratory:
             dense_steps=self.dense_steps,
             steps=self.steps,
             seed=seed,
+            transform=self.transform,
             on_step=on_step,
         )
 

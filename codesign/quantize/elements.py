@@ -18,6 +18,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 from llvmlite import ir
+from numba import types
 from numba.extending import intrinsic
 
 from codesign.quantize.words import NEAREST_EVEN, TOWARD_ZERO
@@ -38,6 +39,13 @@ def as_float(context, bits):
 def as_bits(context, value):
     """The bits of a float32."""
     return numba.uint32(numba.float32), lambda ctx, builder, sig, args: builder.bitcast(args[0], ir.IntType(32))
+
+
+@intrinsic
+def as_pointer(context, address):
+    """The uint32 numbers at an address."""
+    kind = types.CPointer(numba.uint32)
+    return kind(numba.int64), lambda ctx, builder, sig, args: builder.inttoptr(args[0], ctx.get_value_type(kind))
 
 
 @intrinsic

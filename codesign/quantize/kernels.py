@@ -19,10 +19,11 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
+from numba import carray
 
 from codesign.quantize.compiled import compiled
-from codesign.quantize.elements import as_bits, as_float, fast, general, random_bits
-from codesign.quantize.words import LIMIT, MINIMUM, SHIFT, STOCHASTIC
+from codesign.quantize.elements import as_bits, as_float, as_pointer, fast, general, random_bits
+from codesign.quantize.words import LIMIT, MINIMUM, SHIFT, SMALLEST_STEP, STOCHASTIC
 
 u32 = np.uint32
 _BUFFER = 2048  # elements; 8 kB, a quarter of the smallest first-level cache in use
@@ -152,6 +153,67 @@ def blocks(mode: int, short: bool) -> Kernel:
             if in_place:
                 for i in range(source.size):
                     result[i] = target[i]
+
+    return kernel
+
+
+@functools.cache
+def dense(mode: int, short: bool, scaled: bool) -> Callable[..., bool]:
+    """kernel(x_address, y_address, rows, length, words, key_low, key_high): whether it was done; if not, y is untouched
+
+    Addresses instead of arrays, because a call with these costs a microsecond less for each.
+    scaled : short formula only; row r is scaled by the power of two at which its largest magnitude just does not clip.
+        Not done where a row has an infinity or NaN, or needs a scale that cannot be moved into the words, as in
+        `words.scaled_words`.
+    """
+
+    @compiled("boolean(int64, int64, int64, int64, uint32[::1], uint32, uint32)")
+    def kernel(x_address, y_address, rows, length, words, key_low, key_high):
+        x, y = carray(as_pointer(x_address), rows * length), carray(as_pointer(y_address), rows * length)
+        shift, minimum, limit = words[SHIFT], words[MINIMUM], words[LIMIT]
+        every = (words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7], words[8])
+        buffer = np.empty(_BUFFER, np.uint32)
+        moves = np.zeros(rows, np.uint32)
+        if scaled:
+            for row in range(rows):
+                largest = u32(0)
+                for bits in x[row * length : (row + 1) * length]:
+                    magnitude = u32(bits & u32(0x7FFFFFFF))
+                    largest = magnitude if magnitude > largest else largest
+                if largest == 0:
+                    continue
+                move = (np.int64(largest) - np.int64(limit) + 0x7FFFFF) >> 23  # rounded up
+                least = np.int64(minimum) + (move << 23)
+                most = max((np.int64(limit) & 0x7F800000) + (move << 23), least)
+                step = np.int64(shift) << 23
+                if (
+                    largest < 0x00800000
+                    or largest >= 0x7F800000
+                    or not -126 <= move <= 127
+                    or least + step - (23 << 23) < SMALLEST_STEP
+                    or most + step >= 0x7F800000
+                ):
+                    return False
+                moves[row] = u32(u32(move & 0xFFFFFFFF) << u32(23))
+        for row in range(rows):
+            low, high = u32(minimum + moves[row]), u32(limit + moves[row])
+            for start in range(0, length, _BUFFER):
+                first = row * length + start
+                count = min(_BUFFER, length - start)
+                source, result = x[first : first + count], y[first : first + count]
+                target = buffer[:count] if x_address == y_address else result
+                for i in range(count):
+                    random = u32(0)
+                    if mode == STOCHASTIC:
+                        random = random_bits(u32(u32(first) + u32(i)), key_low, key_high)
+                    if short:
+                        target[i] = fast(mode, source[i], shift, low, high, random)
+                    else:
+                        target[i] = general(mode, source[i], every, random)
+                if x_address == y_address:
+                    for i in range(count):
+                        result[i] = target[i]
+        return True
 
     return kernel
 

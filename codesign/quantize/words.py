@@ -30,7 +30,7 @@ FLOAT32_BIAS = 127
 FLOAT32_MANTISSA_BITS = 23
 FLOAT32_INFINITY = 0x7F800000
 FLOAT32_NAN = 0x7FC00000
-_SMALLEST_STEP = 2 << FLOAT32_MANTISSA_BITS  # 2^-125 of the short formula: half of it is a normal number too
+SMALLEST_STEP = 2 << FLOAT32_MANTISSA_BITS  # 2^-125 of the short formula: half of it is a normal number too
 _SUBNORMAL_IS_NOTHING = 48 << FLOAT32_MANTISSA_BITS  # a step of 2^-102: 2^-126 is below half of its 23rd fraction bit
 
 
@@ -75,7 +75,13 @@ def is_fast(words: tuple[int, ...]) -> bool:
     shift = words[SHIFT] << FLOAT32_MANTISSA_BITS
     top_exponent = max(words[LIMIT] & FLOAT32_INFINITY, words[MINIMUM])
     smallest_step = words[MINIMUM] + shift - (FLOAT32_MANTISSA_BITS << FLOAT32_MANTISSA_BITS)
-    return bool(usual) and shift > 0 and smallest_step >= _SMALLEST_STEP and top_exponent + shift < FLOAT32_INFINITY
+    return bool(usual) and shift > 0 and smallest_step >= SMALLEST_STEP and top_exponent + shift < FLOAT32_INFINITY
+
+
+def outlive_scaling(words: npt.NDArray[np.uint32]) -> bool:
+    """Whether an x / scale that is subnormal in float32, and so inexact, cannot matter to the formats, (..., WORDS)."""
+    step = words[..., MINIMUM] + (words[..., SHIFT] << FLOAT32_MANTISSA_BITS)
+    return bool(np.all(step >= _SUBNORMAL_IS_NOTHING))
 
 
 def scaled_words(words: npt.NDArray[np.uint32], scale: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32] | None:
@@ -89,8 +95,7 @@ def scaled_words(words: npt.NDArray[np.uint32], scale: npt.NDArray[np.float32]) 
     fraction = (1 << FLOAT32_MANTISSA_BITS) - 1
     if np.any(bits & fraction) or np.any(bits <= fraction):
         return None
-    # An x / scale that is subnormal, and so inexact, must not matter to the unscaled format.
-    if np.any(words[:, MINIMUM] + (words[:, SHIFT] << FLOAT32_MANTISSA_BITS) < _SUBNORMAL_IS_NOTHING):
+    if not outlive_scaling(words):
         return None
     one = FLOAT32_BIAS << FLOAT32_MANTISSA_BITS
     channels = max(len(words), len(scale))
@@ -100,7 +105,7 @@ def scaled_words(words: npt.NDArray[np.uint32], scale: npt.NDArray[np.float32]) 
     minimum, limit = wide[:, MINIMUM] + moved, np.where(wide[:, LIMIT] > 0, wide[:, LIMIT] + moved, 0)
     smallest_step = minimum + shift - (FLOAT32_MANTISSA_BITS << FLOAT32_MANTISSA_BITS)
     top_exponent = np.maximum(limit & ~fraction, minimum)
-    if np.any(smallest_step < _SMALLEST_STEP) or np.any(top_exponent + shift >= FLOAT32_INFINITY):
+    if np.any(smallest_step < SMALLEST_STEP) or np.any(top_exponent + shift >= FLOAT32_INFINITY):
         return None
     wide[:, MINIMUM], wide[:, LIMIT] = minimum, limit
     return np.ascontiguousarray(wide, dtype=np.uint32)
