@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,6 +15,7 @@ from codesign.nn.data import Dataset, load
 from codesign.nn.networks import build
 from codesign.nn.run import Outcome, run_point
 from codesign.nn.train import TrainingData
+from codesign.preprocess import Transform
 from codesign.search import Measurement
 
 
@@ -24,6 +25,17 @@ def load_data(settings: DataSettings) -> tuple[Dataset, TrainingData]:
     dataset = load(settings.name, settings.folder)
     data = TrainingData.of(dataset, train_count=settings.train_images, test_count=settings.test_images)
     return dataset, data
+
+
+def one_after_the_other(pipeline: Sequence[Transform]) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """Transforms as one function; None where there are none."""
+
+    def apply(images: torch.Tensor) -> torch.Tensor:
+        for transform in pipeline:
+            images = transform(images)
+        return images
+
+    return apply if pipeline else None
 
 
 def fresh_network(settings: NetworkSettings, dataset: Dataset) -> nn.Module:
@@ -65,14 +77,7 @@ class Laboratory:
     @property
     def transform(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
         """What the training images of a batch pass through; None: nothing."""
-        pipeline = self.settings.pipeline()
-
-        def one_after_the_other(images: torch.Tensor) -> torch.Tensor:
-            for transform in pipeline:
-                images = transform(images)
-            return images
-
-        return one_after_the_other if pipeline else None
+        return one_after_the_other(self.settings.pipeline())
 
     def run(self, point: DesignPoint, seed: int, on_step: Callable[[int, float], None] | None = None) -> Outcome:
         """One training run, on one thread so that every machine and any number of workers give the same bits."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from codesign.config import FormatChoice, load
 from codesign.design import LayerFormats, uniform
 from codesign.errors import ConfigError
-from codesign.loop.settings import DataSettings, NetworkSettings
+from codesign.loop.settings import DataSettings, NetworkSettings, pipeline_of
 from codesign.nn.recipe import Training
 from codesign.prune.settings import StructureConfig
 
@@ -88,7 +89,7 @@ class TrainingSettings:
     network, start : a fresh network, or a folder that `codesign apply` or an earlier training wrote
     formats : left out, a start brings its own, and a fresh network is trained in float32
     accelerator : for which each stage is priced
-    device : where torch trains: cpu, cuda, ...
+    device : where torch trains: cpu, cuda, ...; transforms : filters of the training images, as in a search, on the CPU
     """
 
     title: str
@@ -101,6 +102,7 @@ class TrainingSettings:
     formats: FormatSettings | None = None
     seed: int = 0
     device: str = "cpu"
+    transforms: tuple[dict[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         if (self.network is None) == (self.start is None):
@@ -110,6 +112,8 @@ class TrainingSettings:
         if self.formats is not None:
             for layer in ("", *self.formats.layers):
                 self.formats.of(layer)
+        if pipeline_of(self.transforms) and self.device != "cpu":
+            raise ConfigError(f"transforms filter on the CPU, so device must be cpu, got '{self.device}'")
 
 
 def load_training_settings(path: str | Path) -> TrainingSettings:

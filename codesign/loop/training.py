@@ -21,10 +21,11 @@ from codesign.errors import ConfigError, ModelError, RunDirectoryError, located
 from codesign.hardware import Accelerator, load_accelerator
 from codesign.loop.apply import CONFIG, load_applied, save_applied
 from codesign.loop.cut import cost_of_counts, find_structure, importance
-from codesign.loop.laboratory import fresh_network, load_data
+from codesign.loop.laboratory import fresh_network, load_data, one_after_the_other
 from codesign.loop.provenance import provenance
 from codesign.loop.run import write
 from codesign.loop.schedule import CutSettings, FormatSettings, TrainingSettings
+from codesign.loop.settings import pipeline_of
 from codesign.loop.space import DEFAULT
 from codesign.nn.checkpoint import Snapshot, load_snapshot, save_snapshot
 from codesign.nn.data import Dataset
@@ -230,6 +231,7 @@ class _Run:
         self.checkpoint, self.on_step, self.say = checkpoint, on_step, say
         self.workload, self.point = prepared.workload, prepared.point
         self.optimizer_kind = Optimizer(self.settings.training.optimizer.value)
+        self.transform = one_after_the_other(pipeline_of(self.settings.transforms))
         self.progress = Progress()
         self.records: list[Record] = []
         self.structures: list[dict[str, Any]] = []
@@ -328,6 +330,7 @@ class _Run:
             optimizer=self.optimizer,
             first_step=first + self.progress.steps,
             total_steps=total,
+            transform=self.transform,
             on_step=lambda step, _: self.on_step(before - first + step),
         )
         if not finite:

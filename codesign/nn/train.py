@@ -155,15 +155,11 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = training.learning_rate_at(first_step + cost.steps, total)
         images = data.train_images[index]
-<<<<<<< HEAD
-        if training.crop_and_flip:
-            images = crop_and_flip(images, training.crop_and_flip, generator)
-        loss = functional.cross_entropy(network(transform(images) if transform else images), data.train_labels[index])
-=======
         if transform:
             images = _transformed(images, data, transform, (generator.initial_seed(), first_step + cost.steps))
+        if training.crop_and_flip:
+            images = crop_and_flip(images, training.crop_and_flip, generator)
         loss = functional.cross_entropy(network(images), data.train_labels[index])
->>>>>>> main
         value = loss.item()
         if not math.isfinite(value):
             finite = False
