@@ -8,7 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_INLINED = ("elements.py", "words.py")  # sources that kernels of other files take functions and constants from
+_INLINED = (
+    "elements.py",
+    "tiles.py",
+    "words.py",
+)  # sources that kernels of other files take functions and constants from
 
 
 def compiled(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

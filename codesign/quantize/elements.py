@@ -50,13 +50,6 @@ def as_pointer(context, address):
 
 
 @intrinsic
-def fma(context, x, y, z):
-    """x * y + z, rounded once, whatever the processor has for it."""
-    float32 = numba.float32
-    return float32(float32, float32, float32), lambda ctx, builder, sig, args: builder.fma(*args)
-
-
-@intrinsic
 def as_float64(context, bits):
     """The float64 with these bits."""
     return numba.float64(numba.int64), lambda ctx, builder, sig, args: builder.bitcast(args[0], ir.DoubleType())
