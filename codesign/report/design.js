@@ -76,7 +76,7 @@ function drawParts(p) {
 const SHAPES = ["circle", "square", "triangle", "diamond"];
 function drawRoofline(p) {
   const rows = p.roofline, bandwidth = run.bandwidth_bytes_per_s, peaks = [...new Set(rows.map(r => r[4]))];
-  const xs = rows.map(r => r[2]), x0 = Math.min(...xs, Math.min(...peaks) / bandwidth) / 2, x1 = Math.max(...xs, Math.max(...peaks) / bandwidth) * 2;
+  const xs = rows.map(r => r[2]), x0 = Math.min(...xs, Math.min(...peaks) / bandwidth) / 4, x1 = Math.max(...xs, Math.max(...peaks) / bandwidth) * 2;
   const y0 = Math.min(...rows.map(r => r[3])) / 2, y1 = Math.max(...peaks) * 1.6;
   const {svg, X, Y, left, right} = frame("roofline",
     {low: x0, high: x1, log: true, label: "operations per DRAM byte (op/B, log scale)", tick: t => round(t, "").trim()},
@@ -84,7 +84,7 @@ function drawRoofline(p) {
   const from = Math.max(x0, y0 / bandwidth), most = Math.max(...peaks);
   svg.append(el("line", {x1: X(from), y1: Y(from * bandwidth), x2: X(most / bandwidth), y2: Y(most), stroke: "var(--ink)", "stroke-width": 1.5}));
   for (const peak of peaks) svg.append(el("line", {x1: X(peak / bandwidth), x2: right, y1: Y(peak), y2: Y(peak), stroke: "var(--ink)", "stroke-width": 1.5, "stroke-dasharray": peak === most ? "none" : "5 4"}),
-    el("text", {x: right - 2, y: Y(peak) - 5, "text-anchor": "end", class: "soft small"}, round(peak, "op/s")));
+    el("text", {x: X(peak / bandwidth) - 8, y: Y(peak) + 4, "text-anchor": "end", class: "soft small"}, round(peak, "op/s")));
   for (const [layer, phase, intensity, rate, peak] of [...rows].sort((a, b) => a[1] - b[1])) {
     const colour = `var(--phase${phase})`;           // of different sizes and partly hollow: phases often lie on each other
     const node = mark(SHAPES[phase], X(intensity), Y(rate), [6.5, 4.5, 3][phase] || 4, {fill: phase ? colour : "transparent", stroke: phase ? "var(--paper)" : colour, "stroke-width": phase ? 1 : 2});
