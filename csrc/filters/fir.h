@@ -31,9 +31,9 @@ static inline int64_t block_of(int64_t left) {
 #define BY_BLOCK(block, name, ...) AT_LANES(name, 4)(__VA_ARGS__)
 #endif
 
-/* Columns per tile: the ring takes at most RING_BYTES, the tile at least 64 columns. */
+/* Columns per tile: the ring takes at most RING_BYTES, the tile 64 to 3072 columns. */
 static inline int64_t fir_tile(int64_t width, int64_t slots) {
-    const int64_t fits = larger(64, RING_BYTES / (4 * slots) / 64 * 64);
+    const int64_t fits = larger(64, smaller(3072, RING_BYTES / (4 * slots) / 64 * 64));
     return smaller(fits, round_up(width, 64));
 }
 
