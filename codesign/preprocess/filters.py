@@ -130,11 +130,10 @@ def bilateral_filter(
     if planes := _table_planes(images, how, exact):
         how.distance = lib.CS_DISTANCE_L1  # of one channel, both are the same
         tables = bilateral_tables(how.sigma_space, how.sigma_range, how.radius, planes)
-        described = tables.describe()
         scratch_bytes = lib.cs_bilateral_table_scratch_bytes(
-            images.height, images.width, how.radius, how.channels, described.quads
+            images.height, images.width, how.radius, how.channels, tables.described.quads
         )
-        return run("bilateral_table", images, scratch_bytes, how, described, joint_channels=joint)
+        return run("bilateral_table", images, scratch_bytes, how, tables.described, joint_channels=joint)
     scratch_bytes = lib.cs_bilateral_scratch_bytes(images.height, images.width, how.radius, how.channels)
     return run("bilateral", images, scratch_bytes, how, joint_channels=joint)
 
