@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,11 +145,16 @@ class Settings:
 
     def pipeline(self) -> list[Transform]:
         """The transforms that `transforms` describes."""
-        found = []
-        for place, table in enumerate(self.transforms):
-            with located(f"transforms[{place}]"):
-                found.append(transform_from_config(table))
-        return found
+        return pipeline_of(self.transforms)
+
+
+def pipeline_of(tables: Sequence[dict[str, Any]]) -> list[Transform]:
+    """The transforms that tables of a configuration describe; a mistake names its place in the list `transforms`."""
+    found = []
+    for place, table in enumerate(tables):
+        with located(f"transforms[{place}]"):
+            found.append(transform_from_config(table))
+    return found
 
 
 def load_settings(path: str | Path) -> Settings:

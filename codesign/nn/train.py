@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from codesign.errors import ConfigError
+from codesign.nn.augment import crop_and_flip
 from codesign.nn.data import Dataset
 from codesign.nn.recipe import MOMENTUM, Optimizer, Training
 
@@ -47,6 +48,13 @@ class TrainingData:
             mean=torch.from_numpy(mean.astype(np.float32)),
             deviation=torch.from_numpy(deviation.astype(np.float32)),
         )
+
+    def to(self, device: torch.device) -> TrainingData:
+        """The same images on a device."""
+        tensors = {
+            field.name: getattr(self, field.name).to(device) for field in fields(self) if field.name != "classes"
+        }
+        return replace(self, **tensors)
 
     @property
     def count(self) -> int:
@@ -149,6 +157,8 @@ def train(
         images = data.train_images[index]
         if transform:
             images = _transformed(images, data, transform, (generator.initial_seed(), first_step + cost.steps))
+        if training.crop_and_flip:
+            images = crop_and_flip(images, training.crop_and_flip, generator)
         loss = functional.cross_entropy(network(images), data.train_labels[index])
         value = loss.item()
         if not math.isfinite(value):

@@ -9,7 +9,7 @@ number, one for each channel of `axis`, or one for each `block` neighbours along
 
     absmax_scale(x, fmt, *, axis=None, block=None, rule=ScaleRule.POWER_OF_TWO)
 
-gives such a scale, by which the largest magnitude just fits.
+gives such a scale, by which the largest magnitude just fits; `round_scaled(x, fmt, axis=...)` finds and applies it at once.
 
     encode, decode, pack, unpack                  values, their codes, and codes as dense bits
     matmul(a, b, accumulate, chunk=n)             a product whose running sums are rounded
@@ -19,7 +19,7 @@ gives such a scale, by which the largest magnitude just fits.
 from codesign.quantize.accumulate import matmul
 from codesign.quantize.codes import decode, encode, numpy_dtype, pack, torch_dtype, unpack
 from codesign.quantize.rounding import Rounding, round_to_format
-from codesign.quantize.scales import ScaleRule, absmax_scale
+from codesign.quantize.scales import ScaleRule, absmax_scale, round_scaled
 
 __all__ = [
     "Rounding",
@@ -30,6 +30,7 @@ __all__ = [
     "matmul",
     "numpy_dtype",
     "pack",
+    "round_scaled",
     "round_to_format",
     "torch_dtype",
     "unpack",

@@ -80,19 +80,15 @@ def _matmul_numpy(
 
     table, short = work.formats.words(work.mode)
     kernel = sums.exact(work.mode, short) if chunk == 1 else sums.chunked(work.mode, short)
-    rows = a.shape[0]
-    missing = -rows % sums.ROWS
-    left = np.ascontiguousarray(np.pad(a, ((0, missing), (0, 0))) if missing else a)
-    right = np.ascontiguousarray(b)
-    result = np.zeros((rows + missing, b.shape[1]), dtype=np.float32)
+    left, right = np.ascontiguousarray(a), np.ascontiguousarray(b) if chunk == 1 else sums.in_tiles(b)
+    result = np.zeros((a.shape[0], b.shape[1]), dtype=np.float32)
     low, high = (np.uint32(half) for half in work.key)
 
     def part(first: int, last: int) -> None:
-        some = slice(first * sums.ROWS, last * sums.ROWS)
-        kernel(left[some], right, result[some], table[0], chunk, first * sums.ROWS, rows, low, high)
+        kernel(left[first:last], right, result[first:last], table[0], chunk, first, len(result), low, high)
 
-    in_parts(len(result) // sums.ROWS, work.threads, part)
-    return result[:rows]
+    in_parts(len(result), work.threads, part)
+    return result
 
 
 def _matmul_torch(a: torch.Tensor, b: torch.Tensor, work: Work, chunk: int) -> torch.Tensor:

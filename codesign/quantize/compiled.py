@@ -8,22 +8,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_INLINED = ("elements.py", "words.py")  # sources that kernels of other files take functions and constants from
+_INLINED = (
+    "elements.py",
+    "tiles.py",
+    "words.py",
+)  # sources that kernels of other files take functions and constants from
 
 
-def compiled(signature: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def compiled(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorate a kernel: compiled by its first call for exactly `signature`, without the interpreter's lock.
 
     `import codesign` so costs no numba. The compiled code is cached beside the source, in the user's cache directory
     where that is read-only, and only in memory where that is read-only too.
     """
 
-    def decorate(kernel: Callable[..., None]) -> Callable[..., None]:
+    def decorate(kernel: Callable[..., Any]) -> Callable[..., Any]:
         # Numba looks for changes in the kernel's own file only; the name makes it look for these too.
         kernel.__qualname__ = f"{kernel.__qualname__}.{_inlined_digest()}"
 
         @functools.cache
-        def machine_code() -> Callable[..., None]:
+        def machine_code() -> Callable[..., Any]:
             import numba
 
             try:
@@ -32,8 +36,8 @@ def compiled(signature: str) -> Callable[[Callable[..., None]], Callable[..., No
                 return numba.njit(signature, nogil=True, error_model="numpy")(kernel)
 
         @functools.wraps(kernel)
-        def call(*arguments: Any) -> None:
-            machine_code()(*arguments)
+        def call(*arguments: Any) -> Any:
+            return machine_code()(*arguments)
 
         return call
 

@@ -18,14 +18,16 @@ from __future__ import annotations
 import numba
 import numpy as np
 from llvmlite import ir
+from numba import types
 from numba.extending import intrinsic
 
-from codesign.quantize.words import NEAREST_EVEN, TOWARD_ZERO
+from codesign.quantize.words import NEAREST_EVEN, SHIFT_BITS, SMALLEST_SCALED_STEP, SMALLEST_STEP, TOWARD_ZERO
 
 u32 = np.uint32
 _SIGN = u32(0x80000000)
 _MAGNITUDE = u32(0x7FFFFFFF)
 _INFINITY = u32(0x7F800000)
+_SHIFT = u32(SHIFT_BITS)
 
 
 @intrinsic
@@ -41,10 +43,10 @@ def as_bits(context, value):
 
 
 @intrinsic
-def fma(context, x, y, z):
-    """x * y + z, rounded once, whatever the processor has for it."""
-    float32 = numba.float32
-    return float32(float32, float32, float32), lambda ctx, builder, sig, args: builder.fma(*args)
+def as_pointer(context, address):
+    """The uint32 numbers at an address."""
+    kind = types.CPointer(numba.uint32)
+    return kind(numba.int64), lambda ctx, builder, sig, args: builder.inttoptr(args[0], ctx.get_value_type(kind))
 
 
 @intrinsic
@@ -74,42 +76,55 @@ def random_bits(index, key_low, key_high):
 
 
 @numba.njit
-def _fast_nearest(bits, shift, minimum, limit):
+def _fast_magic(magnitude, floor):
+    """2^(e + shift), e the exponent of the magnitude and at least that of the floor."""
+    magnitude = floor if magnitude < floor else magnitude
+    return u32(u32(magnitude & _INFINITY) + u32(floor << u32(23)))  # of the floor only the shift is left
+
+
+@numba.njit
+def _fast_nearest(bits, floor, limit):
     magnitude = as_float(u32(bits & _MAGNITUDE))
     limited = as_float(limit)
     magnitude = limited if magnitude > limited else magnitude  # NaN stays
-    exponent = u32(as_bits(magnitude) & _INFINITY)
-    exponent = minimum if exponent < minimum else exponent
-    magic = as_float(u32(exponent + u32(shift << u32(23))))
+    magic = as_float(_fast_magic(as_bits(magnitude), floor))
     return u32(as_bits((magnitude + magic) - magic) | u32(bits & _SIGN))
 
 
 @numba.njit
-def _fast_toward_zero(bits, shift, minimum, limit):
+def _fast_toward_zero(bits, floor, limit):
     magnitude = as_float(u32(bits & _MAGNITUDE))
     limited = as_float(limit)
     magnitude = limited if magnitude > limited else magnitude
-    exponent = u32(as_bits(magnitude) & _INFINITY)
-    exponent = minimum if exponent < minimum else exponent
-    magic = as_float(u32(exponent + u32(shift << u32(23))))
-    nearest = (magnitude + magic) - magic
-    step = as_float(u32(u32(exponent + u32(shift << u32(23))) - u32(23 << 23)))
+    magic = _fast_magic(as_bits(magnitude), floor)
+    nearest = (magnitude + as_float(magic)) - as_float(magic)
+    step = as_float(u32(magic - u32(23 << 23)))
     rounded = nearest - step if nearest > magnitude else nearest
     return u32(as_bits(rounded) | u32(bits & _SIGN))
 
 
 @numba.njit
-def _fast_stochastic(bits, shift, minimum, limit, random):
+def _fast_stochastic(bits, floor, limit, random):
     magnitude = as_float(u32(bits & _MAGNITUDE))
     limited = as_float(limit)
     magnitude = limited if magnitude > limited else magnitude
-    smallest = as_float(minimum)
+    smallest = as_float(u32(floor & _INFINITY))
     lift = smallest if magnitude < smallest else np.float32(0)  # subnormals go up to the first normal binade and back
-    below = u32(u32(u32(1) << u32(shift & u32(31))) - u32(1))
+    below = u32(u32(u32(1) << u32(floor & _SHIFT)) - u32(1))
     lifted = u32(u32(as_bits(magnitude + lift) + u32(random & below)) & u32(~below))
     rounded = as_float(lifted) - lift
     rounded = rounded if magnitude == magnitude else magnitude
     return u32(as_bits(rounded) | u32(bits & _SIGN))
+
+
+@numba.njit
+def is_movable(floor, limit, move):
+    """Whether round(x / 2^move) * 2^move is what the short formula makes of x with 2^move times the floor and limit."""
+    shift, minimum, top = np.int64(floor & _SHIFT), np.int64(floor >> u32(23)), np.int64(limit >> u32(23))
+    step = minimum + shift - 23
+    largest_magic = max(top, minimum) + shift
+    stays_normal = step + move >= SMALLEST_STEP and largest_magic + move < 255 and -126 <= move <= 127
+    return stays_normal and step >= SMALLEST_SCALED_STEP
 
 
 @numba.njit
@@ -127,7 +142,6 @@ def _ends(bits, rounded, limit, overflow, infinite, nan, flush, zero_sign):
 
 @numba.njit
 def _general_nearest(bits, shift, minimum, magic):
-    shift = u32(shift & u32(31))
     unit = u32(u32(1) << shift)
     below_half = u32(u32(unit >> u32(1)) - u32(1)) if shift != u32(0) else u32(0)
     last_bit = u32(1) if shift != u32(0) else u32(0)
@@ -142,7 +156,7 @@ def _general_nearest(bits, shift, minimum, magic):
 
 @numba.njit
 def _general_toward_zero(bits, shift, minimum, magic):
-    unit = u32(u32(1) << u32(shift & u32(31)))
+    unit = u32(u32(1) << shift)
     magnitude = u32(bits & _MAGNITUDE)
     normal = u32(magnitude & u32(~u32(unit - u32(1))))
     adder = as_float(magic)
@@ -154,7 +168,7 @@ def _general_toward_zero(bits, shift, minimum, magic):
 
 @numba.njit
 def _general_stochastic(bits, shift, minimum, random):
-    below = u32(u32(u32(1) << u32(shift & u32(31))) - u32(1))
+    below = u32(u32(u32(1) << shift) - u32(1))
     magnitude = u32(bits & _MAGNITUDE)
     smallest = as_float(minimum)
     start = as_bits(as_float(magnitude) + smallest) if magnitude < minimum else magnitude
@@ -163,19 +177,20 @@ def _general_stochastic(bits, shift, minimum, random):
 
 
 @numba.njit
-def fast(mode, bits, shift, minimum, limit, random):
+def fast(mode, bits, floor, limit, random):
     """Round one element by the short formula; `mode` is a constant of the loop."""
     if mode == NEAREST_EVEN:
-        return _fast_nearest(bits, shift, minimum, limit)
+        return _fast_nearest(bits, floor, limit)
     if mode == TOWARD_ZERO:
-        return _fast_toward_zero(bits, shift, minimum, limit)
-    return _fast_stochastic(bits, shift, minimum, limit, random)
+        return _fast_toward_zero(bits, floor, limit)
+    return _fast_stochastic(bits, floor, limit, random)
 
 
 @numba.njit
 def general(mode, bits, words, random):
     """Round one element by the formula that knows every policy."""
-    shift, minimum, magic, limit, overflow, infinite, nan, flush, zero_sign = words
+    floor, limit, magic, overflow, infinite, nan, flush, zero_sign = words
+    shift, minimum = u32(floor & _SHIFT), u32(floor & _INFINITY)
     if mode == NEAREST_EVEN:
         rounded = _general_nearest(bits, shift, minimum, magic)
     elif mode == TOWARD_ZERO:

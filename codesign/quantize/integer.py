@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from codesign.quantize.layout import Work, spread_scale
-from codesign.quantize.words import NEAREST_EVEN, STOCHASTIC, TOWARD_ZERO
+from codesign.quantize.words import NEAREST_EVEN, SHIFT_BITS, STOCHASTIC, TOWARD_ZERO
 
 _MAGNITUDE = 0x7FFFFFFF
 _INFINITY = 0x7F800000
@@ -56,7 +56,8 @@ def _round_to_powers(x: torch.Tensor, work: Work) -> torch.Tensor:
 def _round_float32(x: torch.Tensor, work: Work, first_index: int = 0) -> torch.Tensor:
     table = torch.from_numpy(work.formats.words(work.mode)[0].view(np.int32)).to(x.device)
     shape = [-1 if d == work.axis else 1 for d in range(x.ndim)] if len(work.formats.chosen) > 1 else [1] * x.ndim
-    shift, minimum, _, limit, overflow, infinite, nan, flush, zero_sign = (word.reshape(shape) for word in table.T)
+    floor, limit, _, overflow, infinite, nan, flush, zero_sign = (word.reshape(shape) for word in table.T)
+    shift, minimum = floor & SHIFT_BITS, floor & _INFINITY
 
     bits = x.contiguous().view(torch.int32)
     magnitude = bits & _MAGNITUDE

@@ -6,6 +6,9 @@ An array is seen as its bits (uint32), flat, in C order. Three layouts:
     columns   the same for columns, where the channel axis is the last or nearly so
     blocks    one format, and a scale for every few neighbours
 
+The index of an element, for stochastic rounding, is counted in 32 bits of its own: as a sum with the loop's 64-bit counter
+it would halve the lanes.
+
 A scaled element is `round(x / scale) * scale`, one float32 division and one multiplication. Each loop is built for one
 rounding, one formula (see elements.py) and with or without scales, and is compiled when it is first wanted.
 """
@@ -18,13 +21,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
+import numba
 import numpy as np
 
 from codesign.quantize.compiled import compiled
-from codesign.quantize.elements import as_bits, as_float, fast, general, random_bits
-from codesign.quantize.words import LIMIT, MINIMUM, SHIFT, STOCHASTIC
+from codesign.quantize.elements import as_bits, as_float, as_pointer, fast, general, is_movable, random_bits
+from codesign.quantize.words import FLOOR, LIMIT, STOCHASTIC
 
 u32 = np.uint32
+at = np.uint64  # of an element: numba wraps negative indices around, which costs more than the element
 _BUFFER = 2048  # elements; 8 kB, a quarter of the smallest first-level cache in use
 _ARRAYS = "Array(uint32, 1, 'C', True), uint32[::1], Array(uint32, 2, 'C', True), Array(float32, 1, 'C', True)"
 _KEY = "uint32, uint32, uint32"
@@ -48,8 +53,9 @@ def rows(mode: int, short: bool, scaled: bool) -> Kernel:
         for row in range(x.size // length):
             s = scale[(first_row + row) % scale.shape[0]]
             w = words[(first_row + row) % words.shape[0]]
-            shift, minimum, limit = w[SHIFT], w[MINIMUM], w[LIMIT]
-            every = (w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8])
+            floor, limit = w[FLOOR], w[LIMIT]
+            if not short:
+                every = (w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7])
             for start in range(row * length, (row + 1) * length, _BUFFER):
                 count = min(_BUFFER, (row + 1) * length - start)
                 source = x[start : start + count]
@@ -57,12 +63,10 @@ def rows(mode: int, short: bool, scaled: bool) -> Kernel:
                 target = buffer[:count] if in_place else result
                 index = u32(first_index + u32(start))
                 for i in range(count):
-                    random = random_bits(u32(index + u32(i)), key_low, key_high) if mode == STOCHASTIC else u32(0)
+                    random = random_bits(index, key_low, key_high) if mode == STOCHASTIC else u32(0)
+                    index = u32(index + u32(1))
                     bits = as_bits(as_float(source[i]) / s) if scaled else source[i]
-                    if short:
-                        bits = fast(mode, bits, shift, minimum, limit, random)
-                    else:
-                        bits = general(mode, bits, every, random)
+                    bits = fast(mode, bits, floor, limit, random) if short else general(mode, bits, every, random)
                     target[i] = as_bits(as_float(bits) * s) if scaled else bits
                 if in_place:
                     for i in range(count):
@@ -71,12 +75,31 @@ def rows(mode: int, short: bool, scaled: bool) -> Kernel:
     return kernel
 
 
+@numba.njit(forceinline=True)
+def _round_columns(
+    mode, short, scaled, x, first, y, to, count, words, column, scale, first_scale, index, key_low, key_high
+):
+    """`count` elements from x[first] on, of column `column` on, into y[to] on."""
+    for c in range(count):
+        random = random_bits(index, key_low, key_high) if mode == STOCHASTIC else u32(0)
+        index = u32(index + u32(1))
+        w, s = column + c, first_scale + c
+        bits = as_bits(as_float(x[first + c]) / scale[s]) if scaled else x[first + c]
+        if short:
+            bits = fast(mode, bits, words[0, w], words[1, w], random)
+        else:
+            low, high = words[0, w], words[1, w]
+            ends = words[3, w], words[4, w], words[5, w], words[6, w], words[7, w]
+            bits = general(mode, bits, (low, high, words[2, w], *ends), random)
+        y[to + c] = as_bits(as_float(bits) * scale[s]) if scaled else bits
+
+
 @functools.cache
 def columns(mode: int, short: bool, scaled: bool) -> Kernel:
     """kernel(x, y, words, scale, group, first_row, key_low, key_high, first_index)
 
-    Column c has the words words[:, c]; the last row may be shorter than the others. `group` successive rows share the scales scale[g * columns : (g + 1) * columns] (not read
-    where `scaled` is False).
+    Column c has the words words[:, c]; the last row may be shorter than the others. `group` successive rows share the
+    scales scale[g * columns : (g + 1) * columns] (not read where `scaled` is False).
     """
 
     @compiled(f"void({_ARRAYS}, int64, int64, {_KEY})")
@@ -84,34 +107,24 @@ def columns(mode: int, short: bool, scaled: bool) -> Kernel:
         buffer = np.empty(_BUFFER, np.uint32)
         in_place = x.ctypes.data == y.ctypes.data
         width = words.shape[1]
-        rows = (x.size + width - 1) // width
         for start in range(0, width, _BUFFER):
             stop = min(start + _BUFFER, width)
-            w0, w1, w2 = words[0, start:stop], words[1, start:stop], words[2, start:stop]
-            w3, w4, w5 = words[3, start:stop], words[4, start:stop], words[5, start:stop]
-            w6, w7, w8 = words[6, start:stop], words[7, start:stop], words[8, start:stop]
-            for row in range(rows):
-                count = min(stop, x.size - row * width) - start
-                if count <= 0:
-                    break
-                g = (first_row + row) // group
-                s = scale[g * width + start : g * width + start + count] if scaled else scale
-                source = x[row * width + start : row * width + start + count]
-                result = y[row * width + start : row * width + start + count]
-                target = buffer[:count] if in_place else result
-                index = u32(first_index + u32(row * width + start))
-                for i in range(count):
-                    random = random_bits(u32(index + u32(i)), key_low, key_high) if mode == STOCHASTIC else u32(0)
-                    bits = as_bits(as_float(source[i]) / s[i]) if scaled else source[i]
-                    if short:
-                        bits = fast(mode, bits, w0[i], w1[i], w3[i], random)
-                    else:
-                        every = (w0[i], w1[i], w2[i], w3[i], w4[i], w5[i], w6[i], w7[i], w8[i])
-                        bits = general(mode, bits, every, random)
-                    target[i] = as_bits(as_float(bits) * s[i]) if scaled else bits
+            for row in range((x.size + width - 1) // width):
+                first, count = at(row * width + start), at(max(0, min(stop, x.size - row * width) - start))
+                index = u32(first_index + u32(first))
+                g = at((first_row + row) // group * width + start)
                 if in_place:
-                    for i in range(count):
-                        result[i] = target[i]
+                    _round_columns(
+                        *(mode, short, scaled, x, first, buffer, at(0), count, words, at(start), scale, g),
+                        *(index, key_low, key_high),
+                    )
+                    for c in range(count):
+                        y[first + c] = buffer[c]
+                else:
+                    _round_columns(
+                        *(mode, short, scaled, x, first, y, first, count, words, at(start), scale, g),
+                        *(index, key_low, key_high),
+                    )
 
     return kernel
 
@@ -129,8 +142,8 @@ def blocks(mode: int, short: bool) -> Kernel:
         scales = np.empty(_BUFFER, np.float32)
         in_place = x.ctypes.data == y.ctypes.data
         w = words[0]
-        shift, minimum, limit = w[SHIFT], w[MINIMUM], w[LIMIT]
-        every = (w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8])
+        floor, limit = w[FLOOR], w[LIMIT]
+        every = (w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7])
         together = _BUFFER // length
         count_blocks = x.size // length
         for block in range(0, count_blocks, together):
@@ -145,15 +158,85 @@ def blocks(mode: int, short: bool) -> Kernel:
             target = buffer[: source.size] if in_place else result
             index = u32(first_index + u32(block * length))
             for i in range(source.size):
-                random = random_bits(u32(index + u32(i)), key_low, key_high) if mode == STOCHASTIC else u32(0)
+                random = random_bits(index, key_low, key_high) if mode == STOCHASTIC else u32(0)
+                index = u32(index + u32(1))
                 bits = as_bits(as_float(source[i]) / scales[i])
-                bits = fast(mode, bits, shift, minimum, limit, random) if short else general(mode, bits, every, random)
+                bits = fast(mode, bits, floor, limit, random) if short else general(mode, bits, every, random)
                 target[i] = as_bits(as_float(bits) * scales[i])
             if in_place:
                 for i in range(source.size):
                     result[i] = target[i]
 
     return kernel
+
+
+@functools.cache
+def dense(mode: int, short: bool, scaled: bool) -> Callable[..., bool]:
+    """kernel(x_address, y_address, rows, length, words, key_low, key_high): whether it was done; if not, y is untouched
+
+    Addresses instead of arrays, because a call with these costs a microsecond less for each.
+    scaled : short formula only; row r is scaled by the power of two at which its largest magnitude just does not clip.
+        Not done where a row has an infinity or NaN, or needs a scale that cannot be moved into the words, as in
+        `words.scaled_words`.
+    """
+
+    @compiled("boolean(int64, int64, int64, int64, uint32[::1], uint32, uint32)")
+    def kernel(x_address, y_address, rows, length, words, key_low, key_high):
+        x, y = numba.carray(as_pointer(x_address), rows * length), numba.carray(as_pointer(y_address), rows * length)
+        floor, limit = words[FLOOR], words[LIMIT]
+        every = (words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7])
+        buffer = np.empty(_BUFFER, np.uint32)
+        moves = np.zeros(rows, np.uint32)
+        if scaled:
+            for row in range(rows):
+                largest = u32(0)
+                for bits in x[row * length : (row + 1) * length]:
+                    magnitude = u32(bits & u32(0x7FFFFFFF))
+                    largest = magnitude if magnitude > largest else largest
+                if largest == 0:
+                    continue
+                move = (np.int64(largest) - np.int64(limit) + 0x7FFFFF) >> 23  # rounded up
+                if largest < 0x00800000 or largest >= 0x7F800000 or not is_movable(floor, limit, move):
+                    return False
+                moves[row] = u32(u32(move & 0xFFFFFFFF) << u32(23))
+        for row in range(rows):
+            low, high = u32(floor + moves[row]), u32(limit + moves[row])
+            for start in range(0, length, _BUFFER):
+                first = row * length + start
+                count = min(_BUFFER, length - start)
+                source, result = x[first : first + count], y[first : first + count]
+                target = buffer[:count] if x_address == y_address else result
+                index = u32(first)
+                for i in range(count):
+                    random = random_bits(index, key_low, key_high) if mode == STOCHASTIC else u32(0)
+                    index = u32(index + u32(1))
+                    if short:
+                        target[i] = fast(mode, source[i], low, high, random)
+                    else:
+                        target[i] = general(mode, source[i], every, random)
+                if x_address == y_address:
+                    for i in range(count):
+                        result[i] = target[i]
+        return True
+
+    return kernel
+
+
+@compiled("boolean(Array(uint32, 2, 'C', True), Array(float32, 1, 'C', True), uint32[:, ::1])")
+def move_words(words, scale, moved):
+    """Move powers of two into the words of the short formula, by which scaling costs nothing; whether that could be done.
+
+    words : (channels or 1, WORDS); scale : (channels or 1,); moved : (channels, 2), is written
+    """
+    for c in range(moved.shape[0]):
+        word, s = words[c % words.shape[0]], as_bits(scale[c % scale.shape[0]])
+        move = np.int64(s >> u32(23)) - 127
+        if s & u32(0x7FFFFF) or not is_movable(word[FLOOR], word[LIMIT], move):
+            return False
+        by = u32(u32(move & 0xFFFFFFFF) << u32(23))
+        moved[c, FLOOR] = u32(word[FLOOR] + by)
+        moved[c, LIMIT] = u32(word[LIMIT] + by) if word[LIMIT] else u32(0)
+    return True
 
 
 @compiled("void(uint32[::1])")

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from codesign.errors import FormatError, ModelError, did_you_mean
 from codesign.formats import FloatFormat
 from codesign.quantize import words
+from codesign.quantize.dense import round_dense
 from codesign.quantize.layout import ChannelFormats, Floats, Work, round_array, spread_scale
 
 if TYPE_CHECKING:
@@ -91,6 +92,10 @@ def round_to_format(
     Where the processor flushes subnormal numbers (`torch.set_flush_denormal`) this holds for formats with steps from
     2^-125 on, and for those with bias 127, whose numbers are rounded as integers.
     """
+    if scale is block is axis is None and threads == 1 and isinstance(fmt, FloatFormat | str):
+        at_once = round_at_once(x, fmt, rounding, seed, step, out)
+        if at_once is not None:
+            return at_once
     if not isinstance(x, np.ndarray) and not hasattr(x, "detach"):
         raise ModelError(f"x must be a numpy array or a torch tensor, got {type(x).__name__}; use np.asarray")
     formats = _formats(fmt)
@@ -115,6 +120,25 @@ def round_to_format(
         _round_numpy(x, result, work)
         return result
     return _round_torch(x, out, work)
+
+
+def round_at_once(
+    x: Any,
+    fmt: FloatFormat | str,
+    rounding: Rounding,
+    seed: int | None,
+    step: int,
+    out: Any,
+    *,
+    scaled: bool = False,
+    axis: int | None = None,
+) -> Any:
+    """The short way of dense.py, or None where that is none: then there may be something to complain about, too."""
+    mode = MODES.get(rounding)
+    if mode is None or (mode == words.STOCHASTIC and seed is None):
+        return None
+    fmt = FloatFormat.parse(fmt) if isinstance(fmt, str) else fmt
+    return round_dense(x, out, fmt, mode, stochastic_key(rounding, seed, step), scaled=scaled, axis=axis)
 
 
 def _round_torch(x: torch.Tensor, out: torch.Tensor | None, work: Work) -> torch.Tensor:
@@ -188,7 +212,7 @@ def _formats(fmt: FloatFormat | str | Sequence[FloatFormat]) -> ChannelFormats:
         return ChannelFormats.of((FloatFormat.parse(fmt),))
     if isinstance(fmt, FloatFormat):
         return ChannelFormats.of((fmt,))
-    if not isinstance(fmt, list | tuple) or not fmt or not all(isinstance(each, FloatFormat) for each in fmt):
+    if not isinstance(fmt, list | tuple) or not fmt:
         raise FormatError(
             f"fmt must be a FloatFormat, its name, or a list of a FloatFormat for each channel, got {str(fmt)[:60]!r}"
         )
@@ -204,7 +228,7 @@ def stochastic_key(rounding: Rounding, seed: int | None, step: int) -> tuple[int
     Source: the finaliser of G. Steele et al., "Fast splittable pseudorandom number generators", OOPSLA 2014
     (SplitMix64), once for each number.
     """
-    if rounding is not Rounding.STOCHASTIC:
+    if rounding != Rounding.STOCHASTIC:
         return 0, 0
     if seed is None:
         raise FormatError("stochastic rounding needs a seed; pass seed=, and a new step= with every call")

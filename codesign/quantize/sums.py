@@ -1,4 +1,4 @@
-"""The loops of `accumulate.matmul` on the CPU, in numba. The result matrix itself is the accumulator."""
+"""The loops of `accumulate.matmul` on the CPU, in numba."""
 
 # mypy: ignore-errors
 # (numba gives these functions their types)
@@ -10,117 +10,111 @@ from collections.abc import Callable
 
 import numba
 import numpy as np
+import numpy.typing as npt
 
 from codesign.quantize.compiled import compiled
-from codesign.quantize.elements import as_bits, as_bits64, as_float, as_float64, fast, fma, general, random_bits
-from codesign.quantize.words import LIMIT, MINIMUM, SHIFT, STOCHASTIC
+from codesign.quantize.elements import as_bits, as_bits64, as_float, as_float64, fast, general, random_bits
+from codesign.quantize.tiles import COLUMNS, ROWS, multiply_add
+from codesign.quantize.words import FLOOR, LIMIT, STOCHASTIC
 
 u32 = np.uint32
-ROWS = 4  # rows of `a` and `c` taken together; their number is a multiple of it
-_COLUMNS = 512  # of `b` and `c` taken together, copied to a panel that stays in the second-level cache:
-_DEPTH = 64  # rows of `b` at most, 132 kB
-_PADDING = 16  # elements between the panel's rows, so that they do not fall on the same lines of the first-level cache
+_PANEL = 64  # rows of `a` and `c` taken together: their tile of `c`, 16 kB, stays in the first-level cache
+_DEPTH = 64  # rows of `b` at most, 16 kB; with a chunk of 32 everything that is touched between two roundings is 32 kB
 _SIGNATURE = (
-    "void(Array(float32, 2, 'C', True), Array(float32, 2, 'C', True), float32[:, ::1], Array(uint32, 1, 'C', True), "
+    "void(Array(float32, 2, 'C', True), {}, float32[:, ::1], Array(uint32, 1, 'C', True), "
     "int64, int64, int64, uint32, uint32)"
 )
 
 Kernel = Callable[..., None]
+Floats = npt.NDArray[np.float32]
+
+
+def in_tiles(b: Floats) -> Floats:
+    """`b` (k, n) as (ceil(n / COLUMNS), k, COLUMNS), filled up with zeros: what is read together lies together."""
+    depth, width = b.shape
+    whole, rest = divmod(width, COLUMNS)
+    tiles = np.zeros((whole + (rest > 0), depth, COLUMNS), np.float32)
+    tiles[:whole] = b[:, : width - rest].reshape(depth, whole, COLUMNS).transpose(1, 0, 2)
+    if rest:
+        tiles[whole, :, :rest] = b[:, width - rest :]
+    return tiles
 
 
 @functools.cache
 def chunked(mode: int, short: bool) -> Kernel:
-    """kernel(a, b, c, words, chunk, first_row, all_rows, key_low, key_high)
+    """kernel(a, tiles, c, words, chunk, first_row, all_rows, key_low, key_high)
 
-    c[m,n] += a[m,k] b[k,n] by fused multiply-adds in order of k, rounded after every `chunk` of them.
+    c[m,n] = sum of a[m,k] b[k,n] by fused multiply-adds in order of k, rounded after every `chunk` of them.
+    tiles : `b` as `in_tiles` gives it
     first_row, all_rows : of c[0] in, and of, the whole result, of which a thread has a part
     """
 
-    @compiled(_SIGNATURE)
-    def kernel(a, b, c, words, chunk, first_row, all_rows, key_low, key_high):
-        depth, width = b.shape
-        shift, minimum, limit = words[SHIFT], words[MINIMUM], words[LIMIT]
-        every = (words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7], words[8])
-        panel = np.empty((_DEPTH, _COLUMNS + _PADDING), np.float32)
-        for left in range(0, width, _COLUMNS):
-            right = min(width, left + _COLUMNS)
-            start = 0
-            while start < depth:
-                stop = min(depth, start + _DEPTH, (start // chunk + 1) * chunk)
-                for k in range(start, stop):
-                    line, source = panel[k - start, : right - left], b[k, left:right]
-                    for j in range(right - left):
-                        line[j] = source[j]
-                fours = start + (stop - start) // 4 * 4
-                for i in range(0, a.shape[0], ROWS):
-                    x0, x1, x2, x3 = a[i], a[i + 1], a[i + 2], a[i + 3]
-                    s0, s1, s2, s3 = (
-                        c[i, left:right],
-                        c[i + 1, left:right],
-                        c[i + 2, left:right],
-                        c[i + 3, left:right],
-                    )
-                    for k in range(start, fours, 4):
-                        y0, y1 = panel[k - start, : right - left], panel[k - start + 1, : right - left]
-                        y2, y3 = panel[k - start + 2, : right - left], panel[k - start + 3, : right - left]
-                        x00, x01, x02, x03 = x0[k], x0[k + 1], x0[k + 2], x0[k + 3]
-                        x10, x11, x12, x13 = x1[k], x1[k + 1], x1[k + 2], x1[k + 3]
-                        x20, x21, x22, x23 = x2[k], x2[k + 1], x2[k + 2], x2[k + 3]
-                        x30, x31, x32, x33 = x3[k], x3[k + 1], x3[k + 2], x3[k + 3]
-                        for j in range(right - left):
-                            s0[j] = fma(x03, y3[j], fma(x02, y2[j], fma(x01, y1[j], fma(x00, y0[j], s0[j]))))
-                            s1[j] = fma(x13, y3[j], fma(x12, y2[j], fma(x11, y1[j], fma(x10, y0[j], s1[j]))))
-                            s2[j] = fma(x23, y3[j], fma(x22, y2[j], fma(x21, y1[j], fma(x20, y0[j], s2[j]))))
-                            s3[j] = fma(x33, y3[j], fma(x32, y2[j], fma(x31, y1[j], fma(x30, y0[j], s3[j]))))
-                    for k in range(fours, stop):
-                        y0 = panel[k - start, : right - left]
-                        x00, x10, x20, x30 = x0[k], x1[k], x2[k], x3[k]
-                        for j in range(right - left):
-                            s0[j] = fma(x00, y0[j], s0[j])
-                            s1[j] = fma(x10, y0[j], s1[j])
-                            s2[j] = fma(x20, y0[j], s2[j])
-                            s3[j] = fma(x30, y0[j], s3[j])
-                    if stop < depth and stop % chunk:
-                        continue
-                    for r in range(ROWS):
-                        total = c[i + r, left:right]
-                        index = u32((start // chunk * all_rows + first_row + i + r) * width + left)
-                        for j in range(right - left):
-                            random = u32(0)
-                            if mode == STOCHASTIC:
-                                random = random_bits(u32(index + u32(j)), key_low, key_high)
-                            bits = as_bits(total[j])
-                            if short:
-                                bits = fast(mode, bits, shift, minimum, limit, random)
-                            else:
-                                bits = general(mode, bits, every, random)
-                            total[j] = as_float(bits)
-                start = stop
+    @compiled(_SIGNATURE.format("Array(float32, 3, 'C', True)"))
+    def kernel(a, tiles, c, words, chunk, first_row, all_rows, key_low, key_high):
+        depth = a.shape[1]
+        height, width = c.shape
+        floor, limit = words[FLOOR], words[LIMIT]
+        every = (words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7])
+        left, sums = np.zeros((_PANEL // ROWS, depth, ROWS), np.float32), np.empty((_PANEL, COLUMNS), np.float32)
+        left_at, tiles_at, sums_at = left.ctypes.data, tiles.ctypes.data, sums.ctypes.data
+        for top in range(0, height, _PANEL):
+            count = min(_PANEL, height - top)
+            for row in range(count):
+                for k in range(depth):
+                    left[row // ROWS, k, row % ROWS] = a[top + row, k]
+            for tile in range(tiles.shape[0]):
+                first = tile * COLUMNS
+                sums[:] = 0
+                start = 0
+                while start < depth:
+                    stop = min(depth, start + _DEPTH, (start // chunk + 1) * chunk)
+                    rounds = stop == depth or stop % chunk == 0
+                    for row in range(0, count, ROWS):
+                        total = sums[row : row + ROWS]
+                        multiply_add(
+                            left_at + (row * depth + start * ROWS) * 4,
+                            tiles_at + (tile * depth + start) * COLUMNS * 4,
+                            sums_at + row * COLUMNS * 4,
+                            stop - start,
+                        )
+                        for r in range(ROWS if rounds else 0):
+                            index = u32((start // chunk * all_rows + first_row + top + row + r) * width + first)
+                            for j in range(COLUMNS):
+                                random = random_bits(index, key_low, key_high) if mode == STOCHASTIC else u32(0)
+                                index = u32(index + u32(1))
+                                if short:
+                                    bits = fast(mode, as_bits(total[r, j]), floor, limit, random)
+                                else:
+                                    bits = general(mode, as_bits(total[r, j]), every, random)
+                                total[r, j] = as_float(bits)
+                    start = stop
+                for row in range(count):
+                    target = c[top + row, first : first + COLUMNS]
+                    for j in range(target.size):
+                        target[j] = sums[row, j]
 
     return kernel
 
 
 @functools.cache
 def exact(mode: int, short: bool) -> Kernel:
-    """The same with `chunk` = 1, each exact sum of accumulator and product rounded once."""
+    """kernel(a, b, c, words, 1, first_row, all_rows, key_low, key_high): c += a b, each sum exact and rounded once."""
 
-    @compiled(_SIGNATURE)
+    @compiled(_SIGNATURE.format("Array(float32, 2, 'C', True)"))
     def kernel(a, b, c, words, chunk, first_row, all_rows, key_low, key_high):
         depth, width = b.shape
-        shift, minimum, limit = words[SHIFT], words[MINIMUM], words[LIMIT]
-        every = (words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7], words[8])
+        floor, limit = words[FLOOR], words[LIMIT]
+        every = (words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7])
         for i in range(a.shape[0]):
             total = c[i]
             for k in range(depth):
                 x, y = np.float64(a[i, k]), b[k]
                 index = u32((k * all_rows + first_row + i) * width)
                 for j in range(width):
-                    random = random_bits(u32(index + u32(j)), key_low, key_high) if mode == STOCHASTIC else u32(0)
+                    random = random_bits(index, key_low, key_high) if mode == STOCHASTIC else u32(0)
+                    index = u32(index + u32(1))
                     bits = _exact_sum(np.float64(total[j]), x * np.float64(y[j]))
-                    if short:
-                        bits = fast(mode, bits, shift, minimum, limit, random)
-                    else:
-                        bits = general(mode, bits, every, random)
+                    bits = fast(mode, bits, floor, limit, random) if short else general(mode, bits, every, random)
                     total[j] = as_float(bits)
 
     return kernel

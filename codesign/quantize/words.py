@@ -5,33 +5,33 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-import numpy.typing as npt
 
 from codesign.errors import FormatError
 from codesign.formats import FloatFormat, InfiniteInput, NanInput, Overflow, Reserved, Subnormals
 
 NEAREST_EVEN, TOWARD_ZERO, STOCHASTIC = range(3)  # the roundings, as the loops know them
 
-# Position of each word.
-SHIFT = 0  # mantissa bits that float32 has and the format does not
-MINIMUM = (
-    1  # 2^min_exponent, below which the spacing is constant; 0 where float32's own smallest binade does it as well
+# Position of each word. The short formula takes the first two.
+FLOOR = (
+    0  # 2^min_exponent, below which the spacing is constant (0 where float32's own smallest binade does as well), and
 )
-MAGIC = 2  # 2^(min_exponent + SHIFT): adding and subtracting it rounds a subnormal number
-LIMIT = 3  # the largest value
-OVERFLOW = 4  # result for a finite number that rounds to more than LIMIT
-INFINITE = 5  # result for an infinite number
-NAN = 6  # result for NaN
-FLUSH = 7  # results below this become zero
-ZERO_SIGN = 8  # which bits of minus zero's sign are kept
-WORDS = 9
+# in its lowest five bits the mantissa bits that float32 has and the format does not
+LIMIT = 1  # the largest value
+MAGIC = 2  # 2^(min_exponent + shift): adding and subtracting it rounds a subnormal number
+OVERFLOW = 3  # result for a finite number that rounds to more than LIMIT
+INFINITE = 4  # result for an infinite number
+NAN = 5  # result for NaN
+FLUSH = 6  # results below this become zero
+ZERO_SIGN = 7  # which bits of minus zero's sign are kept
+WORDS = 8
+SHIFT_BITS = 31  # of FLOOR
 
 FLOAT32_BIAS = 127
 FLOAT32_MANTISSA_BITS = 23
 FLOAT32_INFINITY = 0x7F800000
 FLOAT32_NAN = 0x7FC00000
-_SMALLEST_STEP = 2 << FLOAT32_MANTISSA_BITS  # 2^-125 of the short formula: half of it is a normal number too
-_SUBNORMAL_IS_NOTHING = 48 << FLOAT32_MANTISSA_BITS  # a step of 2^-102: 2^-126 is below half of its 23rd fraction bit
+SMALLEST_STEP = 2  # exponent field of 2^-125, of the short formula: half of it is a normal number too
+SMALLEST_SCALED_STEP = 25  # of 2^-102: to it, what float32 loses in a subnormal x / scale is nothing
 
 
 def float32_bits(value: float) -> int:
@@ -53,9 +53,9 @@ def format_words(fmt: FloatFormat, overflows: bool) -> tuple[int, ...]:
         case InfiniteInput.NAN:
             infinite = FLOAT32_NAN
     words = [0] * WORDS
-    words[SHIFT] = shift
+    words[FLOOR] = shift
     if fmt.signed and (fmt.min_exponent > 1 - FLOAT32_BIAS or fmt.mantissa_bits == 0):
-        words[MINIMUM] = fmt.min_exponent + FLOAT32_BIAS << FLOAT32_MANTISSA_BITS
+        words[FLOOR] |= fmt.min_exponent + FLOAT32_BIAS << FLOAT32_MANTISSA_BITS
         words[MAGIC] = fmt.min_exponent + shift + FLOAT32_BIAS << FLOAT32_MANTISSA_BITS
     if words[MAGIC] >= FLOAT32_INFINITY:
         raise FormatError(f"'{fmt}' has steps of {fmt.quantum:g}, more than 2^104; use a larger bias and a scale")
@@ -72,35 +72,7 @@ def format_words(fmt: FloatFormat, overflows: bool) -> tuple[int, ...]:
 def is_fast(words: tuple[int, ...]) -> bool:
     """Whether the short formula applies: the usual policies, and constants that are normal float32 numbers."""
     usual = words[LIMIT] == words[OVERFLOW] == words[INFINITE] and words[NAN] and not words[FLUSH] and words[ZERO_SIGN]
-    shift = words[SHIFT] << FLOAT32_MANTISSA_BITS
-    top_exponent = max(words[LIMIT] & FLOAT32_INFINITY, words[MINIMUM])
-    smallest_step = words[MINIMUM] + shift - (FLOAT32_MANTISSA_BITS << FLOAT32_MANTISSA_BITS)
-    return bool(usual) and shift > 0 and smallest_step >= _SMALLEST_STEP and top_exponent + shift < FLOAT32_INFINITY
-
-
-def scaled_words(words: npt.NDArray[np.uint32], scale: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32] | None:
-    """Words, for the short formula, of formats whose values are multiplied by powers of two: scaling then costs nothing.
-
-    words : (channels or 1, WORDS)
-    scale : (channels or 1,)
-    None where a scale is no power of two, or moves a format out of the range in which the results are the same.
-    """
-    bits = scale.view(np.uint32)
-    fraction = (1 << FLOAT32_MANTISSA_BITS) - 1
-    if np.any(bits & fraction) or np.any(bits <= fraction):
-        return None
-    # An x / scale that is subnormal, and so inexact, must not matter to the unscaled format.
-    if np.any(words[:, MINIMUM] + (words[:, SHIFT] << FLOAT32_MANTISSA_BITS) < _SUBNORMAL_IS_NOTHING):
-        return None
-    one = FLOAT32_BIAS << FLOAT32_MANTISSA_BITS
-    channels = max(len(words), len(scale))
-    wide = np.broadcast_to(words, (channels, WORDS)).astype(np.int64)
-    moved = np.broadcast_to(bits.astype(np.int64) - one, channels)
-    shift = wide[:, SHIFT] << FLOAT32_MANTISSA_BITS
-    minimum, limit = wide[:, MINIMUM] + moved, np.where(wide[:, LIMIT] > 0, wide[:, LIMIT] + moved, 0)
-    smallest_step = minimum + shift - (FLOAT32_MANTISSA_BITS << FLOAT32_MANTISSA_BITS)
-    top_exponent = np.maximum(limit & ~fraction, minimum)
-    if np.any(smallest_step < _SMALLEST_STEP) or np.any(top_exponent + shift >= FLOAT32_INFINITY):
-        return None
-    wide[:, MINIMUM], wide[:, LIMIT] = minimum, limit
-    return np.ascontiguousarray(wide, dtype=np.uint32)
+    shift, minimum = words[FLOOR] & SHIFT_BITS, words[FLOOR] >> FLOAT32_MANTISSA_BITS
+    smallest_step = minimum + shift - FLOAT32_MANTISSA_BITS
+    largest_magic = max(words[LIMIT] >> FLOAT32_MANTISSA_BITS, minimum) + shift
+    return bool(usual) and shift > 0 and smallest_step >= SMALLEST_STEP and largest_magic < 255

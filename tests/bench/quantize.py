@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from codesign import FloatFormat, round_to_format
-from codesign.quantize import absmax_scale, matmul
+from codesign.quantize import absmax_scale, matmul, round_scaled
 
 try:
     from qtorch.quant import float_quantize
@@ -42,12 +42,14 @@ def cpu_seconds(calls: dict[str, Callable[[], object]], runs: int = _RUNS) -> di
     return {name: statistics.median(each) for name, each in times.items()}
 
 
-def _line(name: str, got: float, bar: float | None, unit: str, at_most: bool = False) -> None:
+def _line(name: str, got: float, bar: float | None, unit: str, at_most: bool = False, note: str = "") -> None:
     if bar is None:
-        print(f"  {name:<44} {got:8.2f}{unit}")
+        print(f"  {name:<44} {got:8.2f}{unit}{note}")
     else:
         met = got <= bar if at_most else got >= bar
-        print(f"  {name:<44} {got:8.2f}{unit}   {'<=' if at_most else '>='} {bar:g}{unit}  {'' if met else 'MISSED'}")
+        print(
+            f"  {name:<44} {got:8.2f}{unit}   {'<=' if at_most else '>='} {bar:g}{unit}  {'' if met else 'MISSED'}{note}"
+        )
 
 
 def rounding() -> None:
@@ -105,6 +107,7 @@ def rivals() -> None:
             "ours": lambda fmt=fmt: round_to_format(x, fmt, out=y),
             "torch": lambda narrow=narrow: y.copy_(narrow.copy_(x)),
             "ml_dtypes": lambda narrow=narrow_numpy: _there_and_back(x.numpy(), narrow, y.numpy()),
+            "copy": lambda: y.copy_(x),
             "ours, allocating": lambda fmt=fmt: round_to_format(x, fmt),
             "torch, allocating": lambda dtype=in_torch: x.to(dtype).float(),
         }
@@ -114,7 +117,10 @@ def rivals() -> None:
         for rival, bar in (("torch", 10), ("ml_dtypes", 35), ("torch, allocating", None), ("qtorch, allocating", 10)):
             if rival in seconds:
                 own = "ours, allocating" if "allocating" in rival else "ours"
-                _line(f"{name}: {rival}", seconds[rival] / seconds[own], bar, "x")
+                bound = (
+                    "" if "allocating" in rival else f"; a plain copy would be {seconds[rival] / seconds['copy']:.1f}x"
+                )
+                _line(f"{name}: {rival}", seconds[rival] / seconds[own], bar, "x", note=bound)
     if float_quantize is None:
         print("  qtorch is not installed: not compared")
 
@@ -138,16 +144,38 @@ def accumulators() -> None:
                 _line(label, own / seconds["torch.mm"], 2 if "chunk 32" in label else None, "x", at_most=True)
 
 
+def small_tensors() -> None:
+    """What a call costs beside the elements: CPU time of one call."""
+    print("calls on small tensors, microseconds a call, scaled by the largest magnitude")
+    for size in (1_000, 10_000, 100_000, 1_000_000):
+        x = torch.randn(size)
+        calls = {
+            "clone": x.clone,
+            "round_scaled": lambda x=x: round_scaled(x, "e4m3fn"),
+            "two calls": lambda x=x: round_to_format(x, "e4m3fn", scale=absmax_scale(x, "e4m3fn")),
+        }
+        many = max(1, 1_000_000 // size)
+        seconds = cpu_seconds({name: functools.partial(_repeat, call, many) for name, call in calls.items()}, runs=9)
+        each = "   ".join(f"{name} {1e6 * own / many:7.1f}" for name, own in seconds.items())
+        print(f"  {size:>9,} elements   {each}")
+
+
+def _repeat(call: Callable[[], object], times: int) -> None:
+    for _ in range(times):
+        call()
+
+
 class _Rounded(torch.autograd.Function):
     """Rounds an activation on the way forward, and its gradient on the way back."""
 
     @staticmethod
-    def forward(ctx, x):  # type: ignore[no-untyped-def]
-        return round_to_format(x, "e4m3fn")
+    def forward(ctx, x, rounder):  # type: ignore[no-untyped-def]
+        ctx.rounder = rounder
+        return rounder(x, "e4m3fn")
 
     @staticmethod
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
-        return round_to_format(gradient, "e5m2")
+        return ctx.rounder(gradient, "e5m2"), None
 
 
 def training_step() -> None:
@@ -158,22 +186,29 @@ def training_step() -> None:
     weights = [w.requires_grad_() for w in weights]
     head = (torch.randn(10, 64) * 0.1).requires_grad_()
 
-    def step(rounded: bool) -> None:
+    def step(rounder: Callable[..., torch.Tensor] | None, **channels: int) -> None:
         h = x
         for w in weights:
-            if rounded:
-                h, w = _Rounded.apply(h), w + (round_to_format(w, "e4m3fn") - w).detach()
+            if rounder:
+                h, w = _Rounded.apply(h, rounder), w + (rounder(w, "e4m3fn", **channels) - w).detach()
             h = torch.nn.functional.relu(torch.nn.functional.conv2d(h, w, padding=1))
             h = torch.nn.functional.avg_pool2d(h, 2)
         loss = torch.nn.functional.cross_entropy(h.mean((2, 3)) @ head.T, labels)
         for w, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
-            if rounded:
-                round_to_format(gradient, "e5m2", out=gradient)
+            if rounder:
+                rounder(gradient, "e5m2", out=gradient, **channels)
             w.data.add_(gradient, alpha=-1e-3)
 
-    seconds = cpu_seconds({"float32": lambda: step(False), "rounded": lambda: step(True)}, runs=25)
+    calls = {
+        "float32": lambda: step(None),
+        "W, A, E and G rounded, unscaled": lambda: step(round_to_format),
+        "scaled, W and G by channel": lambda: step(round_scaled, axis=0),
+    }
+    seconds = cpu_seconds(calls, runs=25)
     print("training step of a small convolutional network, batch 64 of 3 x 32 x 32; time over float32's")
-    _line("W, A, E and G rounded, unscaled", seconds["rounded"] / seconds["float32"], 1.05, "x", at_most=True)
+    for name, own in seconds.items():
+        if name != "float32":
+            _line(name, own / seconds["float32"], 1.05, "x", at_most=True)
 
 
 def main() -> None:
@@ -182,6 +217,7 @@ def main() -> None:
     rounding()
     rivals()
     accumulators()
+    small_tensors()
     training_step()
 
 

@@ -23,6 +23,7 @@ _X = np.ones((2, 3), np.float32)
     [
         ({"fmt": "fp8"}, FormatError, "'fp8' is not a float format"),
         ({"fmt": []}, FormatError, "a list of a FloatFormat for each channel, got"),
+        ({"fmt": ["e4m3", None]}, FormatError, "must be a list of a FloatFormat for each channel, got 'e4m3' in it"),
         ({"fmt": [E4M3, E4M3]}, ModelError, "need axis=; pass the channel axis"),
         ({"fmt": [E4M3, E4M3], "axis": 1}, ModelError, r"2 formats for 3 channels \(axis 1 of \(2, 3\)\)"),
         (
