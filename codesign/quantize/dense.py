@@ -48,12 +48,13 @@ def round_dense(
 
 
 def _is_dense(x: Any, mode: int) -> bool:
-    """Whether x is float32 on the CPU, without gaps, the first axis outermost, in C order where elements are counted."""
+    """Whether x is float32 on the CPU, as it lies in memory, without gaps, the first axis outermost, in C order where
+    elements are counted."""
     if isinstance(x, np.ndarray):
         return x.dtype == np.float32 and x.flags.c_contiguous and x.flags.aligned and x.flags.writeable
     import torch
 
-    if not isinstance(x, torch.Tensor) or x.dtype != torch.float32 or not x.is_cpu:
+    if not isinstance(x, torch.Tensor) or x.dtype != torch.float32 or not x.is_cpu or x.is_neg():
         return False
     return x.is_contiguous() or (mode != STOCHASTIC and x.is_contiguous(memory_format=torch.channels_last))
 
