@@ -32,18 +32,17 @@ def round_dense(
     """
     if axis not in (None, 0) or not fmt.signed or not _is_dense(x, mode):
         return None
+    size, (table, short) = _size(x), _words(fmt, mode)
+    if size == 0 or (axis == 0 and not x.ndim) or (scaled and not (short and fmt.max)):
+        return None
     if out is None:
         out = _empty_like(x)
     elif out is not x and not _is_apart(x, out, mode):
         return None
-    table, short = _words(fmt, mode)
-    size = _size(x)
-    if size == 0 or (scaled and not (short and fmt.max)):
-        return None
     from codesign.quantize import kernels
 
     rows = 1 if axis is None else x.shape[0]
-    done = kernels.dense(mode, short, scaled)(_address(x), _address(out), rows, size // rows, table, *key)
+    done = kernels.dense(mode, short)(_address(x), _address(out), rows, size // rows, table, scaled, *key)
     return out if done else None
 
 

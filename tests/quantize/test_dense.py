@@ -100,6 +100,7 @@ def test_channels_with_formats_of_their_own():
             lambda: round_scaled(torch.ones(2), [FloatFormat.parse("e4m3")] * 3, axis=0),
             "3 formats need axis= with as many",
         ),
+        (lambda: round_scaled(torch.tensor(1.0), "e4m3", axis=0), r"axis 0 is out of range for shape \(\)"),
         (lambda: round_scaled(torch.ones(3), "e4m3", axis=1), "axis 1 is out of range"),
         (lambda: round_scaled(np.ones(3, np.float32), "e4m3", out=np.ones(4, np.float32)), "out must be like x"),
         (lambda: round_scaled(torch.ones(3), "e4m3", out=np.ones(3, np.float32)), "out must be like x"),
