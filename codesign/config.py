@@ -25,7 +25,14 @@ def _format_choice(value: object, _: Any) -> FormatChoice:
     return value
 
 
+def _table(value: object, _: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise WrongType(f"must be a table, got {value!r}; a list of tables is written [[...]]")
+    return value
+
+
 _converter.register_structure_hook_func(lambda kind: kind == FormatChoice, _format_choice)
+_converter.register_structure_hook_func(lambda kind: kind == dict[str, Any], _table)  # whose owner checks what is in it
 
 
 def structure(table: dict[str, Any], kind: type[Record], where: str) -> Record:

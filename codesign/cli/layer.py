@@ -37,22 +37,22 @@ def add_layer_options(command: argparse.ArgumentParser) -> None:
 def simulate_layers(arguments: argparse.Namespace) -> int:
     """`--gemm`, `--conv` or `-`."""
     if arguments.workload == "-":
-        if arguments.mode != "scalesim":
-            raise ConfigError("CSV from standard input is priced in scalesim mode; add --mode scalesim")
-        return _many()
+        return _many(arguments)
     if arguments.workload is not None:
         raise ConfigError("give either a workload or a single layer (--gemm, --conv), not both")
     if arguments.mode == "scalesim":
         return _scalesim(arguments)
-    accelerator = _machine(arguments)
-    workload = _single(arguments)
-    point = DesignPoint.of(default=uniform(arguments.format or "bf16"))
-    report = simulate(workload, point, accelerator, optimizer=arguments.optimizer)
+    report = _priced(arguments)
     if arguments.json:
         print(json.dumps(_record(report), indent=1))
     else:
         print_report(report, detail=True)
     return 0
+
+
+def _priced(arguments: argparse.Namespace) -> CostReport:
+    point = DesignPoint.of(default=uniform(arguments.format or "bf16"))
+    return simulate(_single(arguments), point, _machine(arguments), optimizer=arguments.optimizer)
 
 
 def _record(report: CostReport) -> dict[str, Any]:
@@ -141,9 +141,19 @@ def _single(arguments: argparse.Namespace) -> Workload:
 
 
 def _scalesim(arguments: argparse.Namespace) -> int:
+    record = counts_record(scalesim([_scalesim_case(arguments)])[0])
+    if arguments.json:
+        print(json.dumps({"schema": "codesign.simulate.scalesim-layer/1", "mode": "scalesim", **record}, indent=1))
+    else:
+        for name, value in record.items():
+            print(f"{name:26} {value:>20,.6f}" if isinstance(value, float) else f"{name:26} {value:>20,}")
+    return 0
+
+
+def _scalesim_case(arguments: argparse.Namespace) -> ScaleSimCase:
     machine = _machine(arguments)
     ifmap_kb, filter_kb, ofmap_kb = _integers("--sram-kb", arguments.sram_kb, 3)
-    case = ScaleSimCase(
+    return ScaleSimCase(
         layer=_scalesim_layer(arguments),
         dataflow=machine.array.dataflows[0],
         rows=machine.array.rows,
@@ -152,13 +162,6 @@ def _scalesim(arguments: argparse.Namespace) -> int:
         filter_kb=filter_kb,
         ofmap_kb=ofmap_kb,
     )
-    record = counts_record(scalesim([case])[0])
-    if arguments.json:
-        print(json.dumps({"schema": "codesign.simulate.scalesim-layer/1", "mode": "scalesim", **record}, indent=1))
-    else:
-        for name, value in record.items():
-            print(f"{name:26} {value:>20,.6f}" if isinstance(value, float) else f"{name:26} {value:>20,}")
-    return 0
 
 
 def _scalesim_layer(arguments: argparse.Namespace) -> GemmShape | ScaleSimConvolution:
@@ -180,14 +183,66 @@ def _scalesim_layer(arguments: argparse.Namespace) -> GemmShape | ScaleSimConvol
     )
 
 
-def _many() -> int:
-    """CSV in, CSV out: the columns of `scalesim_cycles.csv`, a line of counts for each line of layers."""
-    rows = list(csv.DictReader(sys.stdin))
-    results = scalesim([case_of(row) for row in rows])
-    names = list(counts_record(results[0])) if results else []
+def _many(arguments: argparse.Namespace) -> int:
+    """CSV in, CSV out, a line of results for each layer.
+
+    Columns in: m, n, k of a product or the keys of --conv; array and dataflow, where they are not those of the options.
+    Scalesim mode also reads the columns of the reference file of `codesign verify scalesim`.
+    """
+    reader = csv.DictReader(sys.stdin)
+    rows = list(reader)
+    if "layer_kind" in (reader.fieldnames or ()) and arguments.mode == "scalesim":
+        names = [row.get("case_id", str(i)) for i, row in enumerate(rows)]
+        records = [counts_record(counts) for counts in scalesim([case_of(row) for row in rows])]
+    else:
+        names = [row.get("name") or str(i) for i, row in enumerate(rows)]
+        layers = [_line(arguments, row, number) for number, row in enumerate(rows, start=2)]
+        if arguments.mode == "scalesim":
+            records = [counts_record(counts) for counts in scalesim([_scalesim_case(layer) for layer in layers])]
+        else:
+            records = [_totals(_priced(layer)) for layer in layers]
+    if arguments.json:
+        lines = [{"name": name, **record} for name, record in zip(names, records, strict=True)]
+        print(json.dumps({"schema": "codesign.simulate.layers/1", "mode": arguments.mode, "layers": lines}, indent=1))
+        return 0
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["case_id", *names])
-    for i, (row, counts) in enumerate(zip(rows, results, strict=True)):
-        record = counts_record(counts)
-        writer.writerow([row.get("case_id", i), *(record[name] for name in names)])
+    writer.writerow(["case_id" if "case_id" in (reader.fieldnames or ()) else "name", *(records[0] if records else ())])
+    for name, record in zip(names, records, strict=True):
+        writer.writerow([name, *record.values()])
     return 0
+
+
+def _line(arguments: argparse.Namespace, row: dict[str, str], number: int) -> argparse.Namespace:
+    """The options with which one line would have been given alone."""
+    values = {key.strip().lower(): value.strip() for key, value in row.items() if key and value and value.strip()}
+    values.pop("name", None)
+    layer = argparse.Namespace(**vars(arguments))
+    layer.array = values.pop("array", arguments.array)
+    dataflow = values.pop("dataflow", arguments.dataflow)
+    product = [values.pop(key) for key in ("m", "n", "k") if key in values]
+    try:
+        layer.dataflow = Dataflow(dataflow) if dataflow else None
+    except ValueError:
+        raise ConfigError(f"line {number}: dataflow must be os, ws or is, got '{dataflow}'") from None
+    if len(product) == 3 and not values:
+        layer.gemm, layer.conv = ",".join(product), None
+    elif values and not product:
+        layer.gemm, layer.conv = None, ",".join(f"{key}={value}" for key, value in values.items())
+    else:
+        raise ConfigError(f"line {number}: a layer has either m, n, k or {', '.join(_CONVOLUTION)}; got {dict(row)}")
+    return layer
+
+
+def _totals(report: CostReport) -> dict[str, float]:
+    """One line for one layer: the step, and the latency of each phase."""
+    phases = {f"{p.value.replace('-', '_')}_latency_s": cost.latency_s for p, cost in report.by_phase().items()}
+    total = report.total
+    return {
+        "latency_s": total.latency_s,
+        **phases,
+        "compute_s": total.compute_s,
+        "memory_s": total.memory_s,
+        "traffic_bits": total.traffic_bits,
+        "energy_j": total.energy_j,
+        "utilisation": total.utilisation,
+    }

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 import tomli_w
 from torch import nn
 
+from codesign.config import structure
 from codesign.design import DesignPoint
 from codesign.errors import RunDirectoryError
-from codesign.loop.laboratory import Laboratory
-from codesign.loop.settings import load_settings
+from codesign.loop.laboratory import Laboratory, fresh_network, load_data
+from codesign.loop.settings import DataSettings, NetworkSettings, load_settings
 from codesign.nn.lowp import convert, strip
 from codesign.nn.train import evaluate
 from codesign.prune import load_pruned, save_pruned
+from codesign.records import read_toml
 from codesign.search import Trial, read_trials
+
+CONFIG, DESIGN = "config.toml", "design.toml"  # beside what `save_pruned` writes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +38,13 @@ def trial_of(run: Path, index: int) -> Trial:
     return trials[index]
 
 
+def save_applied(network: nn.Module, point: DesignPoint, config: str, out: Path) -> None:
+    """Write what `load_applied` reads. `config`: TOML whose tables `data` and `network` make the dense network."""
+    save_pruned(network, out)
+    (out / DESIGN).write_text(tomli_w.dumps(point.to_json()), encoding="utf-8")
+    (out / CONFIG).write_text(config, encoding="utf-8")
+
+
 def apply_point(run: Path, index: int, out: Path) -> Applied:
     """Train trial `index` again, from its seed, and write the network into the folder `out`.
 
@@ -43,19 +53,28 @@ def apply_point(run: Path, index: int, out: Path) -> Applied:
     config.toml : the configuration of the run, from which `load_applied` builds the dense network
     """
     trial = trial_of(run, index)
-    laboratory = Laboratory(settings=load_settings(run / "config.toml"))
+    laboratory = Laboratory(settings=load_settings(run / CONFIG))
     network = laboratory.run(trial.point, trial.proposal.seed).network
     strip(network)
-    save_pruned(network, out)
-    (out / "design.toml").write_text(tomli_w.dumps(trial.point.to_json()), encoding="utf-8")
-    (out / "config.toml").write_text((run / "config.toml").read_text(encoding="utf-8"), encoding="utf-8")
+    save_applied(network, trial.point, (run / CONFIG).read_text(encoding="utf-8"), out)
     loaded, point = load_applied(out)
     convert(loaded, point)
     return Applied(trial=trial, accuracy=evaluate(loaded, laboratory.data).top1)
 
 
 def load_applied(folder: Path) -> tuple[nn.Module, DesignPoint]:
-    """The network that `apply_point` wrote, in float32, and its design; `convert(network, point)` makes it compute in it."""
-    laboratory = Laboratory(settings=load_settings(folder / "config.toml"))
-    network = load_pruned(laboratory.build(), folder)
-    return network, DesignPoint.from_json(tomllib.loads((folder / "design.toml").read_text(encoding="utf-8")))
+    """The network of a folder that `apply_point` or a training wrote, in float32, and its design.
+
+    `convert(network, point)` makes it compute in its formats.
+    """
+    missing = [name for name in (CONFIG, DESIGN) if not (folder / name).is_file()]
+    if missing:
+        raise RunDirectoryError(f"{folder} holds no {missing[0]}; name a folder that `codesign apply` or `train` wrote")
+    tables = read_toml(folder / CONFIG)
+    try:
+        data, network = tables["data"], tables["network"]
+    except KeyError as error:
+        raise RunDirectoryError(f"{folder / CONFIG} has no table {error}; it was not written by codesign") from error
+    dataset, _ = load_data(structure(data, DataSettings, f"{folder / CONFIG}: data"))
+    dense = fresh_network(structure(network, NetworkSettings, f"{folder / CONFIG}: network"), dataset)
+    return load_pruned(dense, folder), DesignPoint.from_json(read_toml(folder / DESIGN))

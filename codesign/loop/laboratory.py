@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,19 +10,37 @@ import torch
 from torch import nn
 
 from codesign.design import DesignPoint
-from codesign.loop.settings import DataSettings, Settings
+from codesign.loop.settings import DataSettings, NetworkSettings, Settings
 from codesign.nn.data import Dataset, load
 from codesign.nn.networks import build
 from codesign.nn.run import Outcome, run_point
 from codesign.nn.train import TrainingData
+from codesign.preprocess import Transform
 from codesign.search import Measurement
 
 
 @lru_cache(maxsize=2)
-def _dataset(settings: DataSettings) -> tuple[Dataset, TrainingData]:
+def load_data(settings: DataSettings) -> tuple[Dataset, TrainingData]:
+    """The images as they were read, and as a network sees them."""
     dataset = load(settings.name, settings.folder)
     data = TrainingData.of(dataset, train_count=settings.train_images, test_count=settings.test_images)
     return dataset, data
+
+
+def one_after_the_other(pipeline: Sequence[Transform]) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """Transforms as one function; None where there are none."""
+
+    def apply(images: torch.Tensor) -> torch.Tensor:
+        for transform in pipeline:
+            images = transform(images)
+        return images
+
+    return apply if pipeline else None
+
+
+def fresh_network(settings: NetworkSettings, dataset: Dataset) -> nn.Module:
+    """The network of a configuration for the images of a data set, initialised from torch's global generator."""
+    return build(settings.name, dataset.image_shape, dataset.classes, width=settings.width)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +52,12 @@ class Laboratory:
     @property
     def dataset(self) -> Dataset:
         """The images as they were read."""
-        return _dataset(self.settings.data)[0]
+        return load_data(self.settings.data)[0]
 
     @property
     def data(self) -> TrainingData:
         """The images as the network sees them."""
-        return _dataset(self.settings.data)[1]
+        return load_data(self.settings.data)[1]
 
     @property
     def steps(self) -> int:
@@ -54,8 +72,12 @@ class Laboratory:
 
     def build(self) -> nn.Module:
         """A fresh network."""
-        network = self.settings.network
-        return build(network.name, self.dataset.image_shape, self.data.classes, width=network.width)
+        return fresh_network(self.settings.network, self.dataset)
+
+    @property
+    def transform(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
+        """What the training images of a batch pass through; None: nothing."""
+        return one_after_the_other(self.settings.pipeline())
 
     def run(self, point: DesignPoint, seed: int, on_step: Callable[[int, float], None] | None = None) -> Outcome:
         """One training run, on one thread so that every machine and any number of workers give the same bits."""
@@ -68,6 +90,7 @@ class Laboratory:
             dense_steps=self.dense_steps,
             steps=self.steps,
             seed=seed,
+            transform=self.transform,
             on_step=on_step,
         )
 

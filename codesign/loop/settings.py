@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from codesign.config import FormatChoice, load
 from codesign.design import LayerFormats, uniform
-from codesign.errors import ConfigError
+from codesign.errors import ConfigError, located
 from codesign.nn.recipe import Training
+from codesign.preprocess import Transform, transform_from_config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +123,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """One search."""
+    """One search.
+
+    transforms : filters that every batch of training images passes, in this order, as tables of
+        `codesign.preprocess.transform_from_config`; a pixel value lies in [0, 1] there
+    """
 
     title: str
     accelerator: str
@@ -131,6 +138,23 @@ class Settings:
     space: SpaceSettings
     search: SearchSettings
     limits: Limits = field(default_factory=Limits)
+    transforms: tuple[dict[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        self.pipeline()
+
+    def pipeline(self) -> list[Transform]:
+        """The transforms that `transforms` describes."""
+        return pipeline_of(self.transforms)
+
+
+def pipeline_of(tables: Sequence[dict[str, Any]]) -> list[Transform]:
+    """The transforms that tables of a configuration describe; a mistake names its place in the list `transforms`."""
+    found = []
+    for place, table in enumerate(tables):
+        with located(f"transforms[{place}]"):
+            found.append(transform_from_config(table))
+    return found
 
 
 def load_settings(path: str | Path) -> Settings:

@@ -31,6 +31,7 @@ def channel_levels(laboratory: Laboratory, workload: Workload) -> dict[str, tupl
         dense_steps=laboratory.dense_steps,
         steps=laboratory.steps,
         seed=laboratory.settings.search.seed,
+        transform=laboratory.transform,
     )
     free = {name: group for name, group in workload.channel_groups.items() if not group.pinned}
     producers = [layer for group in free.values() for layer in group.producers]

@@ -35,6 +35,7 @@ def run_point(
     dense_steps: int,
     steps: int,
     seed: int,
+    transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> Outcome:
     """Train `point` from scratch and measure it on the test images.
@@ -45,7 +46,8 @@ def run_point(
 
     build : makes a fresh network, initialised from torch's global generator
     dense_steps, steps : steps before the cut, and in all
-    seed : of initialisation and of the order of the images
+    seed : of initialisation, of the order of the images and of the transform
+    transform : of the training images, see `train`
     """
     if not 0 < dense_steps < steps:
         raise ConfigError(f"a cut after {dense_steps} of {steps} steps is not inside the run")
@@ -68,6 +70,7 @@ def run_point(
             optimizer=optimizer,
             first_step=first,
             total_steps=steps,
+            transform=transform,
             on_step=on_step,
         )
         total.steps += cost.steps
@@ -86,11 +89,19 @@ def run_dense(
     dense_steps: int,
     steps: int,
     seed: int,
+    transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> nn.Module:
     """The network as it is just before the cut of a float32 run: trained `dense_steps` of `steps`."""
     network, generator, optimizer = _begin(build, training, seed)
     _, finite = train(
-        network, data, training, steps=dense_steps, generator=generator, optimizer=optimizer, total_steps=steps
+        network,
+        data,
+        training,
+        steps=dense_steps,
+        generator=generator,
+        optimizer=optimizer,
+        total_steps=steps,
+        transform=transform,
     )
     if not finite:
         raise ConfigError(f"float32 diverges at learning_rate {training.learning_rate:g}; use a smaller one")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -13,19 +13,25 @@ from torch import nn
 from torch.nn import functional
 
 from codesign.errors import ConfigError
+from codesign.nn.augment import crop_and_flip
 from codesign.nn.data import Dataset
 from codesign.nn.recipe import MOMENTUM, Optimizer, Training
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingData:
-    """A data set as normalised tensors (zero mean, unit variance per channel over the training images)."""
+    """A data set as normalised tensors (zero mean, unit variance per channel over the training images).
+
+    mean, deviation : what was taken off and divided by, float32 [1, channels, 1, 1]
+    """
 
     train_images: torch.Tensor  # float32 [count, channels, height, width]
     train_labels: torch.Tensor  # int64 [count]
     test_images: torch.Tensor
     test_labels: torch.Tensor
     classes: int
+    mean: torch.Tensor
+    deviation: torch.Tensor
 
     @classmethod
     def of(cls, dataset: Dataset, *, train_count: int | None = None, test_count: int | None = None) -> TrainingData:
@@ -39,7 +45,16 @@ class TrainingData:
             test_images=torch.from_numpy(((test - mean) / deviation).astype(np.float32)),
             test_labels=torch.from_numpy(dataset.test_labels[:test_count]),
             classes=dataset.classes,
+            mean=torch.from_numpy(mean.astype(np.float32)),
+            deviation=torch.from_numpy(deviation.astype(np.float32)),
         )
+
+    def to(self, device: torch.device) -> TrainingData:
+        """The same images on a device."""
+        tensors = {
+            field.name: getattr(self, field.name).to(device) for field in fields(self) if field.name != "classes"
+        }
+        return replace(self, **tensors)
 
     @property
     def count(self) -> int:
@@ -126,7 +141,8 @@ def train(
 
     generator : order of the images
     first_step, total_steps : where these steps lie on the learning-rate schedule (default: the whole of it)
-    transform : applied to each batch of training images
+    transform : applied to each batch of training images, with pixel values in [0, 1] as in the data set; what it draws
+        from torch's default generator is a function of the generator's seed and of the step alone
     on_step : called with (step, loss) after each step
     """
     optimizer = optimizer or make_optimizer(network, training)
@@ -139,7 +155,11 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = training.learning_rate_at(first_step + cost.steps, total)
         images = data.train_images[index]
-        loss = functional.cross_entropy(network(transform(images) if transform else images), data.train_labels[index])
+        if transform:
+            images = _transformed(images, data, transform, (generator.initial_seed(), first_step + cost.steps))
+        if training.crop_and_flip:
+            images = crop_and_flip(images, training.crop_and_flip, generator)
+        loss = functional.cross_entropy(network(images), data.train_labels[index])
         value = loss.item()
         if not math.isfinite(value):
             finite = False
@@ -152,6 +172,18 @@ def train(
             on_step(first_step + cost.steps, value)
     cost.wall_s, cost.cpu_s = time.perf_counter() - wall, time.process_time() - cpu
     return cost, finite
+
+
+def _transformed(
+    images: torch.Tensor,
+    data: TrainingData,
+    transform: Callable[[torch.Tensor], torch.Tensor],
+    seeds: tuple[int, int],
+) -> torch.Tensor:
+    """Normalised `images` as `transform` leaves them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
+        return (transform(images * data.deviation + data.mean) - data.mean) / data.deviation
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ def transform_from_config(table: Mapping[str, Any]) -> Transform:
     name = parameters.pop("name", None)
     if name is None:
         raise ConfigError(f'transform without a name; write for example name = "gaussian_blur"; got {dict(table)}')
-    if name not in _TRANSFORMS:
+    if not isinstance(name, str) or name not in _TRANSFORMS:
         raise ConfigError(f"unknown transform {name!r}{did_you_mean(str(name), _TRANSFORMS)}")
     known = {field.name: field for field in fields(_TRANSFORMS[name])}
     for parameter in parameters:

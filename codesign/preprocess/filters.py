@@ -72,7 +72,8 @@ def gaussian_blur(
         if _slides(images, sigmas[0], wide):
             waves = gaussian_waves(sigmas[0], wide)
             return run("slide", images, lib.cs_slide_scratch_bytes(images.width, wide), waves.describe())
-    return _separable(images, gaussian_taps(sigmas, radius, images))
+    taps = gaussian_taps(sigmas, radius, images)
+    return _separable(images, taps, fixed=exact is not True and _fixed_point_does(images, taps))
 
 
 def box_blur(x: Any, radius: int, *, border: str = "reflect101", out: Any = None, isa: str | None = None) -> Any:
@@ -208,7 +209,15 @@ def _box(images: Images, radius: int) -> Any:
     return _separable(images, Taps.per_sample([half], images))
 
 
-def _separable(images: Images, taps: Taps) -> Any:
+def _fixed_point_does(images: Images, taps: Taps) -> bool:
+    return (
+        images.suffix == "u8"
+        and images.chosen_isa >= lib.CS_ISA_AVX2
+        and int(taps.radius.max(initial=0)) <= lib.CS_LARGEST_FIXED
+    )
+
+
+def _separable(images: Images, taps: Taps, *, fixed: bool = False) -> Any:
     largest = int(taps.radius.max(initial=0))
     scratch_bytes = lib.cs_fir_scratch_bytes(images.height, images.width, largest)
-    return run("fir", images, scratch_bytes, taps.describe())
+    return run("fir_fixed" if fixed else "fir", images, scratch_bytes, taps.describe())

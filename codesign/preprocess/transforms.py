@@ -23,6 +23,11 @@ def _check_common(where: str, p: float, border: str) -> None:
         raise ConfigError(f"{where}: p must be a probability, 0 to 1, got {p!r}")
 
 
+def _check_switch(where: str, name: str, value: bool) -> None:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{where}: {name} must be true or false, got {value!r}")
+
+
 def _uniform(count: int) -> np.ndarray:
     """`count` numbers in [0, 1) from torch's default generator."""
     import torch
@@ -57,6 +62,7 @@ class GaussianBlur:
         if checked_positive(where, "sigma", low) > checked_positive(where, "sigma", high):
             raise ConfigError(f"{where}: sigma must be (least, largest), got {self.sigma}")
         checked_kernel_size(where, self.kernel_size)
+        _check_switch(where, "per_sample", self.per_sample)
         _check_common(where, self.p, self.border)
 
     def _range(self, where: str) -> tuple[float, float]:
@@ -125,6 +131,7 @@ class BilateralFilter:
         checked_positive("BilateralFilter", "sigma_space", self.sigma_space)
         checked_positive("BilateralFilter", "sigma_range", self.sigma_range)
         check_distance("BilateralFilter", self.distance)
+        _check_switch("BilateralFilter", "exact", self.exact)
         if self.radius is not None:
             checked_radius("BilateralFilter", self.radius)
         _check_common("BilateralFilter", self.p, self.border)

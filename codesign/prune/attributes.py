@@ -1,7 +1,7 @@
 """Numbers that modules keep beside their tensors: `out_channels`, `num_features`, `num_heads`, ...
 
 For torch's own modules they follow from the new shapes. A module of the user's own that writes a size into a reshape is
-found by where the pass fails, see `check.py`.
+found by where the pass fails, see `surgery.py`.
 """
 
 from __future__ import annotations

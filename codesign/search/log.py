@@ -5,7 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -129,6 +130,16 @@ def _parse(path: Path) -> tuple[dict[str, Any] | None, list[Trial], int]:
             ) from error
         good_bytes += len(line) + 1
     return header, [trials[index] for index in sorted(trials)], good_bytes
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold a run directory that has no `TrialLog`; `RunDirectoryError` where another process does."""
+    handle = _locked(directory)
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def _locked(directory: Path) -> int:

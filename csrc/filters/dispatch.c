@@ -45,6 +45,20 @@ cs_status cs_fir_f32(const cs_images *images, const float *src, const cs_taps *t
     return valid(images) ? CALL(images, fir_f32, src, taps, scratch, scratch_bytes, dst) : CS_ERR_RANGE;
 }
 
+cs_status cs_fir_fixed_u8(const cs_images *images, const uint8_t *src, const cs_taps *taps, void *scratch,
+                          int64_t scratch_bytes, uint8_t *dst) {
+    if (!valid(images) || images->isa < CS_ISA_AVX2) return CS_ERR_RANGE;
+    for (int64_t n = 0; n < images->planes; ++n)
+        if (taps->radius[n] > CS_LARGEST_FIXED) return CS_ERR_RANGE;
+#if defined(__x86_64__)
+    return images->isa >= CS_ISA_AVX512 ? cs_fir_fixed_avx512(images, src, taps, scratch, scratch_bytes, dst)
+                                        : cs_fir_fixed_avx2(images, src, taps, scratch, scratch_bytes, dst);
+#else
+    (void)src, (void)scratch, (void)scratch_bytes, (void)dst;
+    return CS_ERR_RANGE;
+#endif
+}
+
 int64_t cs_box_scratch_bytes(int64_t width, int64_t radius) { return 22 * width + 36 * radius + 2048; }
 
 cs_status cs_box_u8(const cs_images *images, const uint8_t *src, int64_t radius, void *scratch, int64_t scratch_bytes,

@@ -1,5 +1,6 @@
 """`simulate`, `explain`, `ls`, `verify scalesim|mac` as a user types them."""
 
+import io
 import json
 
 import pytest
@@ -100,6 +101,40 @@ def test_single_layers(capsys):
     assert [row["phase"] for row in record["phases"]] == ["forward", "input-grad", "weight-grad", "update"]
     assert "weight-grad" in ok(capsys, "simulate", "--conv", conv, "--array", "32x32")
     assert "compute_cycles" in ok(capsys, "simulate", "--conv", conv, "--mode", "scalesim")
+
+
+@pytest.mark.parametrize("mode", ["physical", "scalesim"])
+def test_many_layers_from_standard_input_are_those_layers_one_by_one(capsys, monkeypatch, mode):
+    lines = "name,m,n,k,array,dataflow\na,128,64,32,16x16,os\nb,10,20,30,,\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    first, second = json.loads(ok(capsys, "simulate", "-", "--mode", mode, "--json"))["layers"]
+    assert (first.pop("name"), second.pop("name")) == ("a", "b")
+    layer = ("--mode", mode, "--json", "--gemm")
+    alone = json.loads(ok(capsys, "simulate", *layer, "128,64,32", "--array", "16x16", "--dataflow", "os"))
+    other = json.loads(ok(capsys, "simulate", *layer, "10,20,30"))
+    if mode == "scalesim":
+        assert alone.items() >= first.items() and other.items() >= second.items()
+    else:
+        assert first["latency_s"] == pytest.approx(sum(phase["latency_s"] for phase in alone["phases"]))
+        assert second["forward_latency_s"] == other["phases"][0]["latency_s"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("size,in,out,kernel,pad\n32,64,128,3,1\n"))
+    out = ok(capsys, "simulate", "-", "--mode", mode).splitlines()
+    assert out[0].startswith("name,") and len(out) == 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("m,n\n1,2\n", "line 2: a layer has either m, n, k or size"),
+        ("m,n,k\n1,2,0\n", "k must be positive, got 0"),
+        ("size,in,out,krnel\n8,2,2,3\n", "did you mean 'kernel'"),
+        ("m,n,k,dataflow\n1,2,3,xs\n", "line 2: dataflow must be os, ws or is, got 'xs'"),
+    ],
+)
+def test_a_bad_line_of_standard_input_is_named(capsys, monkeypatch, lines, message):
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    status, _, err = run(capsys, "simulate", "-")
+    assert status == 2 and message in err
 
 
 def test_scalesim_mode_of_a_network(capsys):

@@ -69,6 +69,25 @@ def test_a_design_is_taken_out_with_the_accuracy_of_its_trial(config, tmp_path, 
     assert "has no trial 99" in capsys.readouterr().err
 
 
+def test_training_images_pass_the_transforms_of_the_configuration(config, tmp_path, capsys):
+    """They change what is measured, belong to the run's identity, and come back with a design that is taken out."""
+    plain, blurred, model = tmp_path / "plain", tmp_path / "blurred", tmp_path / "model"
+    config.write_text(CONFIG.replace("trainings = 6", "trainings = 2"))
+    assert main(["search", str(config), "--out", str(plain)]) == 0
+    table = '\n[[transforms]]\nname = "gaussian_blur"\nsigma = [0.5, 1.5]\np = 1.0\n'
+    config.write_text(config.read_text() + table)
+    assert main(["search", str(config), "--out", str(blurred)]) == 0
+    without, trials = (read_trials(run) for run in (plain, blurred))
+    assert [t.point for t in without] == [t.point for t in trials]
+    assert [t.measurement.accuracy for t in without] != [t.measurement.accuracy for t in trials]
+    assert 'name = "gaussian_blur"' in (blurred / "config.toml").read_text()
+    assert main(["search", str(config), "--out", str(plain)]) == 5
+    capsys.readouterr()
+    assert main(["apply", str(blurred), "0", "--out", str(model), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["accuracy"] == printed["trial_accuracy"] == trials[0].measurement.accuracy
+
+
 def test_another_configuration_does_not_overwrite_a_run(config, tmp_path, capsys):
     out = tmp_path / "run"
     assert main(["search", str(config), "--out", str(out)]) == 0
@@ -115,6 +134,21 @@ def test_a_killed_search_goes_on_from_its_last_finished_trial(config, tmp_path):
         (('"fp8-hybrid"], base', '"e99m1"], base'), "'e99m1'"),
         (("vgg:8 M 8 M", "vgg:8 M M M M"), "an M pools a map of 1x1"),
         (("batch = 50", "batch = 500"), "batch 500 is larger than the 200 training images"),
+        (
+            ("search =", 'transforms = [{ name = "gausian_blur" }]\nsearch ='),
+            "few.toml: transforms[0]: unknown transform 'gausian_blur'; did you mean 'gaussian_blur'?",
+        ),
+        (
+            (
+                "search =",
+                'transforms = [{ name = "box_blur", radius = 1 }, { name = "box_blur", raduis = 1 }]\nsearch =',
+            ),
+            "few.toml: transforms[1]: transform 'box_blur': unknown parameter 'raduis'; did you mean 'radius'?",
+        ),
+        (
+            ("search =", 'transforms = { name = "box_blur", radius = 1 }\nsearch ='),
+            "few.toml: transforms[0]: must be a table, got 'name'; a list of tables is written [[...]]",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_status_2(config, tmp_path, capsys, change, message):

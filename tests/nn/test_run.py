@@ -1,6 +1,7 @@
 """Training runs on a few digits: reproducible, cut where asked, honest about divergence."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,14 +12,22 @@ from codesign.nn.data import load
 from codesign.nn.networks import build
 from codesign.nn.recipe import Optimizer, Training
 from codesign.nn.run import run_point
-from codesign.nn.train import Accuracy, TrainingData, batches
+from codesign.nn.train import Accuracy, TrainingData, batches, make_optimizer, train
+from codesign.preprocess import GaussianBlur
 
 DIGITS = load("digits")
 DATA = TrainingData.of(DIGITS, train_count=256, test_count=100)
 CUT = {"features.0": 5, "features.4": 7}
 
 
-def run(point: DesignPoint, *, seed: int = 0, optimizer: Optimizer = Optimizer.MOMENTUM, rate: float = 0.05):
+def run(
+    point: DesignPoint,
+    *,
+    seed: int = 0,
+    optimizer: Optimizer = Optimizer.MOMENTUM,
+    rate: float = 0.05,
+    transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
+):
     return run_point(
         point,
         build=lambda: build("vgg:8 M 16 M", DIGITS.image_shape, DIGITS.classes),
@@ -27,6 +36,7 @@ def run(point: DesignPoint, *, seed: int = 0, optimizer: Optimizer = Optimizer.M
         dense_steps=8,
         steps=24,
         seed=seed,
+        transform=transform,
     )
 
 
@@ -61,6 +71,57 @@ def test_a_run_that_blows_up_says_so_and_stops():
     outcome = run(DesignPoint.of(default=uniform("e4m3")), rate=1e30)
     assert outcome.diverged
     assert outcome.cost.steps < 24
+
+
+def test_a_transform_sees_batches_of_pixels_from_0_to_1_in_the_order_of_the_run():
+    seen = []
+
+    def look(images: torch.Tensor) -> torch.Tensor:
+        seen.append(images.clone())
+        return images
+
+    run(DesignPoint.of(default=uniform("fp32"), channels=CUT), transform=look)
+    order = torch.cat(list(batches(DATA, 32, 8, torch.Generator().manual_seed(0))))  # the 8 steps before the cut
+    assert len(seen) == 24
+    torch.testing.assert_close(torch.cat(seen[:8]), torch.from_numpy(DIGITS.train_images)[order], rtol=0, atol=1e-6)
+
+
+def test_a_random_transform_is_a_function_of_the_seed_and_leaves_other_draws_alone():
+    point, blur = DesignPoint.of(default=uniform("bf16"), channels=CUT), GaussianBlur()
+    torch.manual_seed(5)
+    first = run(point, transform=blur)
+    after = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.rand(1) == after
+    torch.manual_seed(6)
+    again, other, without = run(point, transform=blur), run(point, transform=blur, seed=1), run(point)
+    for a, b in zip(first.network.parameters(), again.network.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert len({outcome.accuracy.loss for outcome in (first, other, without)}) == 3
+
+
+def test_a_random_transform_goes_on_where_a_stopped_training_was():
+    """Steps 0 to 7 and 8 to 15 in two calls are steps 0 to 15 in one (256 images are 8 batches of 32)."""
+    results = []
+    for stops in ([16], [8, 16]):
+        torch.manual_seed(0)
+        network = build("vgg:8 M", DIGITS.image_shape, DIGITS.classes)
+        training = Training(batch=32, learning_rate=0.05)
+        generator, optimizer = torch.Generator().manual_seed(3), make_optimizer(network, training)
+        for first, last in zip([0, *stops], stops, strict=False):
+            train(
+                network,
+                DATA,
+                training,
+                steps=last - first,
+                generator=generator,
+                optimizer=optimizer,
+                first_step=first,
+                total_steps=16,
+                transform=GaussianBlur(),
+            )
+        results.append(torch.cat([p.flatten() for p in network.parameters()]))
+    assert torch.equal(*results)
 
 
 def test_a_layer_that_is_not_there_is_named():

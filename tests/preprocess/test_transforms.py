@@ -109,6 +109,8 @@ def test_transforms_come_from_tables():
         ({}, "transform without a name"),
         ({"name": "gausian_blur"}, "unknown transform 'gausian_blur'; did you mean 'gaussian_blur'"),
         ({"name": "gaussian_blur", "sgima": 2}, "unknown parameter 'sgima'; did you mean 'sigma'"),
+        ({"name": ["gaussian_blur"]}, r"unknown transform \['gaussian_blur'\]"),
+        ({"name": "gaussian_blur", "per_sample": 1}, "GaussianBlur: per_sample must be true or false, got 1"),
         ({"name": "box_blur"}, "transform 'box_blur': parameter 'radius' is missing"),
         ({"name": "box_blur", "radius": -1}, "BoxBlur: radius must not be negative, got -1"),
         ({"name": "gaussian_blur", "sigma": [2.0, 0.1]}, r"GaussianBlur: sigma must be \(least, largest\)"),

@@ -1,0 +1,79 @@
+"""A cut in the course of a training: find the structure, choose the channels, remove them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import nn
+
+from codesign.cost import Optimizer, option_table
+from codesign.design import DesignPoint
+from codesign.hardware import Accelerator
+from codesign.loop.schedule import CutSettings, Ranking, Sample
+from codesign.prune import (
+    ChannelGroups,
+    FoundStructure,
+    batch_norm_importance,
+    l1_importance,
+    l2_importance,
+    noise_batches,
+    pca_channel_counts,
+    random_importance,
+)
+from codesign.workload import Workload
+
+BATCH = 256  # images propagated at once by a structure search
+
+
+def find_structure(
+    network: nn.Module,
+    groups: ChannelGroups,
+    images: torch.Tensor,
+    settings: CutSettings,
+    seed: int,
+    cost: Callable[[str, int], float] | None = None,
+) -> FoundStructure:
+    """Channel counts by PCA of the first `settings.images` of `images`, or of as many random ones of their shape."""
+    if settings.sample is Sample.DATA:
+        batches = iter(images[: settings.images].split(BATCH))
+    else:
+        noise = noise_batches(images.shape[1:], settings.images, torch.Generator().manual_seed(seed), batch=BATCH)
+        batches = (batch.to(images.device) for batch in noise)
+    return pca_channel_counts(network, batches, settings.structure, groups=groups, cost=cost)
+
+
+def importance(network: nn.Module, groups: ChannelGroups, ranking: Ranking, seed: int) -> dict[str, torch.Tensor]:
+    """Scores by which the channels that stay are chosen."""
+    match ranking:
+        case Ranking.L1:
+            return l1_importance(network)
+        case Ranking.L2:
+            return l2_importance(network)
+        case Ranking.BATCH_NORM:
+            return batch_norm_importance(network, groups)
+        case Ranking.RANDOM:
+            return random_importance(network, torch.Generator().manual_seed(seed))
+
+
+def cost_of_counts(
+    workload: Workload, point: DesignPoint, accelerator: Accelerator, optimizer: Optimizer
+) -> Callable[[str, int], float]:
+    """Seconds of a training step that one layer takes when it has that many output channels, all others as they are."""
+
+    @cache
+    def seconds(layer: str) -> tuple[float, ...]:
+        owner = workload.weight_layers[layer]
+        channels = workload.channel_groups[owner.out_group].channels
+        table = option_table(
+            workload,
+            accelerator,
+            levels={owner.out_group: range(1, channels + 1)},
+            formats=[point.formats_of(layer)],
+            optimizer=optimizer,
+        ).seconds[layer]
+        same = owner.in_group == owner.out_group
+        return tuple(float(table[n if same else 0, n, 0].sum()) for n in range(channels))
+
+    return lambda layer, count: seconds(layer)[count - 1]

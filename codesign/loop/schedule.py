@@ -1,0 +1,121 @@
+"""The configuration of one training with pruning stages, as it stands in configs/training/*.toml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from codesign.config import FormatChoice, load
+from codesign.design import LayerFormats, uniform
+from codesign.errors import ConfigError
+from codesign.loop.settings import DataSettings, NetworkSettings, pipeline_of
+from codesign.nn.recipe import Training
+from codesign.prune.settings import StructureConfig
+
+
+class Sample(StrEnum):
+    """What the structure search propagates."""
+
+    DATA = "data"  # training images: method M1, the second cut of method M2
+    NOISE = "noise"  # normally distributed random images: the first cut of method M2
+
+
+class Ranking(StrEnum):
+    """By which importance the channels that stay are chosen."""
+
+    L1 = "l1"
+    L2 = "l2"
+    BATCH_NORM = "batch-norm"
+    RANDOM = "random"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutSettings:
+    """A cut before a stage: PCA of feature maps gives the counts, a ranking says which channels stay.
+
+    images : how many are propagated; a structure search on too few is an error that says how many it needs
+    align : move counts to where the accelerator's time per channel is good
+    """
+
+    sample: Sample
+    images: int = 1000
+    ranking: Ranking = Ranking.L1
+    align: bool = False
+    structure: StructureConfig = field(default_factory=StructureConfig)
+
+    def __post_init__(self) -> None:
+        if self.images < 1:
+            raise ConfigError(f"images must be at least 1, got {self.images}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageSettings:
+    """A cut, if any, and then `epochs` of training.
+
+    restart : begin a learning-rate schedule here, with its warm-up; else the one that is under way goes on
+    """
+
+    epochs: float
+    cut: CutSettings | None = None
+    restart: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.epochs > 0:
+            raise ConfigError(f"epochs must be positive, got {self.epochs:g}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormatSettings:
+    """Number formats of the convolutions and linear layers: a name for all four tensors, a preset, or a table by role.
+
+    layers : of single layers, by name; all others have `default`
+    """
+
+    default: FormatChoice = "fp32"
+    layers: dict[str, FormatChoice] = field(default_factory=dict)
+
+    def of(self, layer: str) -> LayerFormats:
+        """Formats of one layer."""
+        choice = self.layers.get(layer, self.default)
+        return uniform(choice) if isinstance(choice, str) else LayerFormats.parse(choice)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSettings:
+    """One training.
+
+    network, start : a fresh network, or a folder that `codesign apply` or an earlier training wrote
+    formats : left out, a start brings its own, and a fresh network is trained in float32
+    accelerator : for which each stage is priced
+    device : where torch trains: cpu, cuda, ...; transforms : filters of the training images, as in a search, on the CPU
+    """
+
+    title: str
+    accelerator: str
+    data: DataSettings
+    training: Training
+    stages: tuple[StageSettings, ...]
+    network: NetworkSettings | None = None
+    start: str | None = None
+    formats: FormatSettings | None = None
+    seed: int = 0
+    device: str = "cpu"
+    transforms: tuple[dict[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.network is None) == (self.start is None):
+            raise ConfigError("give one of network (a fresh one) and start (the folder of a trained one)")
+        if not self.stages:
+            raise ConfigError("stages is empty; give at least one, for example [[stages]] with epochs = 10")
+        if self.formats is not None:
+            for layer in ("", *self.formats.layers):
+                self.formats.of(layer)
+        if pipeline_of(self.transforms) and self.device != "cpu":
+            raise ConfigError(f"transforms filter on the CPU, so device must be cpu, got '{self.device}'")
+
+
+def load_training_settings(path: str | Path) -> TrainingSettings:
+    """The configuration of a training from its TOML file."""
+    return load(TrainingSettings, path)

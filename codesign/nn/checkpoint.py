@@ -1,0 +1,85 @@
+"""A training that can be killed: network, optimizer and order of the images in one file, replaced as a whole."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from codesign.errors import RunDirectoryError
+from codesign.nn.recipe import Training
+from codesign.nn.train import make_optimizer
+from codesign.prune import rebuild, structure_of
+from codesign.prune.trace import stored_tensors
+
+_KEY = "codesign.checkpoint/1"  # of the text beside the tensors: structure and progress as JSON
+
+
+@dataclass(slots=True, kw_only=True)
+class Snapshot:
+    """Where a training stands.
+
+    generator : order of the images still to come; a snapshot is taken between two passes over them
+    progress : whatever the caller needs to go on, as plain JSON
+    """
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+    progress: dict[str, Any]
+
+
+def save_snapshot(snapshot: Snapshot, path: Path) -> None:
+    """Write `path`: a killed process leaves the old file or the new one. The network must hold float32 layers."""
+    tensors = {f"network/{name}": tensor for name, (_, tensor, _) in stored_tensors(snapshot.network).items()}
+    tensors["generator"] = snapshot.generator.get_state()
+    for name, parameter in snapshot.network.named_parameters():
+        for key, value in snapshot.optimizer.state.get(parameter, {}).items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"optimizer/{name}/{key}"] = value
+    text = json.dumps({"structure": structure_of(snapshot.network), "progress": snapshot.progress})
+    temporary = path.with_name(path.name + ".tmp")
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary, {_KEY: text})
+    with temporary.open("rb") as stream:
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)
+
+
+def load_snapshot(path: Path, build: Callable[[], nn.Module], training: Training, device: torch.device) -> Snapshot:
+    """What `save_snapshot` wrote.
+
+    build : makes the network as it was before any cut
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(_KEY)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it has no iterator)
+    except (OSError, SafetensorError) as error:
+        raise RunDirectoryError(f"{path} cannot be read ({error}); start over with --fresh") from error
+    if text is None:
+        raise RunDirectoryError(f"{path} is no checkpoint of this version; start over with --fresh")
+    record = json.loads(text)
+    network = rebuild(build(), record["structure"])
+    with torch.no_grad():
+        for name, (_, tensor, _) in stored_tensors(network).items():
+            tensor.copy_(tensors[f"network/{name}"])
+    network.to(device)
+    optimizer = make_optimizer(network, training)
+    parameters = dict(network.named_parameters())
+    for name, tensor in tensors.items():
+        kind, _, rest = name.partition("/")
+        if kind == "optimizer":
+            owner, _, key = rest.rpartition("/")
+            parameter = parameters[owner]
+            optimizer.state[parameter][key] = tensor.to(device) if tensor.shape == parameter.shape else tensor
+    generator = torch.Generator()
+    generator.set_state(tensors["generator"])
+    return Snapshot(network=network, optimizer=optimizer, generator=generator, progress=record["progress"])

@@ -1,0 +1,1 @@
+"""The experiments behind the methods: each from a configuration to a table of results, a page and a figure."""

@@ -1,0 +1,59 @@
+"""Rows to statements: mean and spread over seeds, differences between methods, and what they say about a claim."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+
+from scipy import stats
+
+from codesign.reproduce.ledger import Row
+
+Value = Callable[[Row], float]
+
+
+def points(row: Row) -> float:
+    """Top-1 accuracy in percent."""
+    return 100 * row.top1
+
+
+def of(rows: Sequence[Row], method: str, level: int = 0) -> list[Row]:
+    """The rows of one method, by seed."""
+    return sorted((row for row in rows if row.method == method and row.level == level), key=lambda row: row.seed)
+
+
+def spread(rows: Sequence[Row], value: Value, form: str = ".2f") -> str:
+    """`mean ± standard deviation` over seeds; the deviation is left out where there is none."""
+    values = [value(row) for row in rows]
+    if len(set(values)) == 1:
+        return f"{values[0]:{form}}"
+    return f"{mean(values):{form}} ± {stdev(values):{form}}"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Mean of the differences of two methods, seed by seed, and its 95 % interval (Student's t)."""
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def between(cls, ours: Sequence[Row], theirs: Sequence[Row], value: Value = points) -> Difference:
+        """`ours` minus `theirs`; both hold the same seeds in the same order."""
+        pairs = [value(one) - value(other) for one, other in zip(ours, theirs, strict=True)]
+        middle = mean(pairs)
+        margin = stats.t.ppf(0.975, len(pairs) - 1) * stdev(pairs) / len(pairs) ** 0.5
+        return cls(middle, middle - margin, middle + margin)
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.2f} points (95 % interval {self.low:+.2f} to {self.high:+.2f})"
+
+    def verdict(self, at_least: float) -> str:
+        """Whether the difference is at least this: for certain, on average, or not."""
+        if self.low >= at_least:
+            return "reproduced"
+        if self.mean >= at_least:
+            return "partly reproduced"
+        return "not reproduced" + (" (but within the noise)" if self.high >= at_least else "")

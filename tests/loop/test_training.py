@@ -1,0 +1,59 @@
+"""The schedule of a training, and counts that follow the accelerator."""
+
+import torch
+
+from codesign import DesignPoint, uniform
+from codesign.cost import Optimizer
+from codesign.hardware import load_accelerator
+from codesign.loop.cut import cost_of_counts, find_structure
+from codesign.loop.schedule import CutSettings, Sample, StageSettings, TrainingSettings
+from codesign.loop.settings import DataSettings, NetworkSettings
+from codesign.loop.training import prepare_training
+from codesign.nn.networks import build
+from codesign.nn.recipe import Training
+from codesign.prune import StructureConfig, channel_groups
+from codesign.workload import Workload
+
+
+def prepared(*stages: StageSettings):
+    settings = TrainingSettings(
+        title="",
+        accelerator="edge",
+        data=DataSettings(name="digits", train_images=100, test_images=10),
+        network=NetworkSettings(name="vgg:8 M"),
+        training=Training(batch=10, learning_rate=0.1),
+        stages=stages,
+    )
+    return prepare_training(settings, "here")
+
+
+def test_one_learning_rate_schedule_goes_on_across_cuts_until_a_stage_restarts_it():
+    cut = CutSettings(sample=Sample.DATA)
+    stages = [
+        StageSettings(epochs=2),
+        StageSettings(epochs=3, cut=cut),
+        StageSettings(epochs=4, cut=cut, restart=True),
+        StageSettings(epochs=0.5),
+    ]
+    run = prepared(*stages)
+    assert run.steps == [20, 30, 40, 5]
+    assert [run.schedule(stage) for stage in range(4)] == [(0, 50), (20, 50), (0, 45), (40, 45)]
+
+
+def test_counts_move_to_where_the_array_is_full():
+    """The array of 'edge' has 16 columns: time is a staircase with a step after every 16 channels."""
+    torch.manual_seed(0)
+    network = build("vgg:64 64", (1, 8, 8), 10)
+    workload = Workload.from_torch(network, torch.zeros(1, 1, 8, 8), batch=64)
+    point = DesignPoint.of(default=uniform("fp32"))
+    cost = cost_of_counts(workload, point, load_accelerator("edge"), Optimizer.MOMENTUM)
+    steps = {count: cost("features.3", count + 1) - cost("features.3", count) for count in range(1, 64)}
+    assert sorted(sorted(steps, key=lambda count: -steps[count])[:3]) == [16, 32, 48]
+
+    groups = channel_groups(network, torch.zeros(1, 1, 8, 8))
+    settings = CutSettings(sample=Sample.NOISE, images=400, structure=StructureConfig(alpha=0.97, align_worth=2))
+    images = torch.zeros(1, 1, 8, 8)
+    plain, aligned = (find_structure(network, groups, images, settings, 0, given) for given in (None, cost))
+    assert aligned.alignment == "by cost"
+    assert plain.counts["features.3"] % 16
+    assert aligned.counts["features.3"] % 16 == 0
