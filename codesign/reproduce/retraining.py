@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from codesign.cost import Stage
+from codesign.loop.cut import chance
 from codesign.prune import (
     batch_norm_importance,
     l1_importance,
@@ -98,7 +99,7 @@ def _seed(settings: RetrainingSettings, bench: Workbench, seed: int, wanted: Seq
         CONVENTIONAL_SHORT: (lambda: conventional(parameters=plan.parameters), settings.short_epochs),
         CONVENTIONAL_LONG: (lambda: conventional(parameters=plan.parameters), settings.long_epochs),
         SAME_MACS_SHORT: (lambda: conventional(macs=plan.macs), settings.short_epochs),
-        RANDOM_SHORT: (lambda: cut(dense, counts, random_importance(dense, bench.order(seed))), settings.short_epochs),
+        RANDOM_SHORT: (lambda: cut(dense, counts, random_importance(dense, chance(seed))), settings.short_epochs),
         NORM_SHORT: (lambda: cut(dense, counts, batch_norm_importance(dense, groups)), settings.short_epochs),
         SCRATCH: (scratch, settings.dense_epochs + settings.short_epochs),
         DENSE_SHORT: (lambda: copy.deepcopy(dense), settings.short_epochs),
