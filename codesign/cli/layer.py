@@ -11,7 +11,7 @@ from typing import Any
 
 from codesign.cli.cost_tables import print_report
 from codesign.cost import CostReport, simulate
-from codesign.cost.scalesim import ScaleSimCase, ScaleSimConvolution, counts_record, scalesim
+from codesign.cost.scalesim import NOT_MODELLED_IF_LIMITED, ScaleSimCase, ScaleSimConvolution, counts_record, scalesim
 from codesign.cost.verify import case_of
 from codesign.design import DesignPoint, uniform
 from codesign.errors import ConfigError, did_you_mean
@@ -193,7 +193,10 @@ def _many(arguments: argparse.Namespace) -> int:
     rows = list(reader)
     if "layer_kind" in (reader.fieldnames or ()) and arguments.mode == "scalesim":
         names = [row.get("case_id", str(i)) for i, row in enumerate(rows)]
-        records = [counts_record(counts) for counts in scalesim([case_of(row) for row in rows])]
+        cases = [case_of(row) for row in rows]
+        records = [counts_record(x, limited=case.limited) for case, x in zip(cases, scalesim(cases), strict=True)]
+        if limited := sum(case.limited for case in cases):
+            print(f"{limited} layers have a bandwidth limit: {', '.join(NOT_MODELLED_IF_LIMITED)} left empty, not modelled", file=sys.stderr)  # fmt: skip
     else:
         names = [row.get("name") or str(i) for i, row in enumerate(rows)]
         layers = [_line(arguments, row, number) for number, row in enumerate(rows, start=2)]

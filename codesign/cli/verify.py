@@ -99,7 +99,9 @@ def _verify_scalesim(data: Path | None, as_json: bool) -> int:
     for column in found:
         line = f"{column.column:20} {column.matching:6} {len(column.differing):10} {column.not_modelled:13}"
         print(line + (f"  case_id {', '.join(column.differing[:8])}" if column.differing else ""))
-    print(f"{len(rows)} rows; not modelled: DRAM counts under a bandwidth limit (prefetching), total time with stalls")
+    print(
+        f"{len(rows)} rows; not modelled: under a bandwidth limit, DRAM reads (prefetching) and total time with stalls"
+    )
     return 0 if holds else _REFUTED
 
 

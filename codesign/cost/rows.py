@@ -159,7 +159,9 @@ class Rows:
                 f"{machine.array.rows} x {machine.array.cols}"
             )
         if error.reason == "overflow":
-            return CostError(f"{where}: more than 2^55 multiply-accumulates; use a smaller batch")
+            return CostError(
+                f"{where}: more than 2^55 multiply-accumulates, or 2^61 bits or cycles; use a smaller batch"
+            )
         return CostError(f"{where}: out of the core's range")
 
 

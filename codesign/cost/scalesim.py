@@ -24,6 +24,9 @@ _LAYER_COLUMNS = struct_columns("cs_scalesim_layers")
 _COUNT_COLUMNS = struct_columns("cs_scalesim_counts")
 
 
+NOT_MODELLED_IF_LIMITED = ("total_cycles", "overall_utilisation_pct", "dram_ifmap_reads", "dram_filter_reads")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScaleSimConvolution:
     """A convolution as that simulator has it: on the padded image, one stride, output rows rounded up."""
@@ -56,7 +59,11 @@ class ScaleSimConvolution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScaleSimCase:
-    """One layer on one array. Memory in kB of one-byte words, as that simulator's configuration has it."""
+    """One layer on one array. Memory in kB of one-byte words, as that simulator's configuration has it.
+
+    limited : with a bandwidth limit. Outputs then leave without rounding up; operands are prefetched and the array stalls by
+        rules that are not modelled, so `NOT_MODELLED_IF_LIMITED` names the counts that are those of the mode without limit.
+    """
 
     layer: GemmShape | ScaleSimConvolution
     dataflow: Dataflow
@@ -65,6 +72,7 @@ class ScaleSimCase:
     ifmap_kb: int
     filter_kb: int
     ofmap_kb: int
+    limited: bool = False
 
     def __post_init__(self) -> None:
         for name in ("rows", "cols", "ifmap_kb", "filter_kb", "ofmap_kb"):
@@ -136,6 +144,9 @@ def _result(case: ScaleSimCase, counts: dict[str, int]) -> ScaleSimCounts:
     efficiency = 100 * mapped / (folds * rows * cols)
     if isinstance(case.layer, ScaleSimConvolution):
         counts = counts | {"dram_ifmap_reads": _ifmap_reads(case, case.layer)}
+    if case.limited:
+        passes = 1 if case.dataflow is Dataflow.OS else -(-k // rows)
+        counts = counts | {"dram_ofmap_writes": passes * m * n}
     return ScaleSimCounts(
         total_cycles=counts["compute_cycles"],
         mapping_efficiency_pct=efficiency,
@@ -195,7 +206,13 @@ def simulate_scalesim(network: Workload, accelerator: Accelerator) -> list[dict[
     ]
 
 
-def counts_record(counts: ScaleSimCounts) -> dict[str, Any]:
-    """The counts by name; percentages also as shares of 1 without their suffix."""
+def counts_record(counts: ScaleSimCounts, *, limited: bool = False) -> dict[str, Any]:
+    """The counts by name; percentages also as shares of 1 without their suffix. None: not modelled under a limit."""
     record = {name: getattr(counts, name) for name in counts.__slots__}
-    return record | {name.removesuffix("_pct"): record[name] / 100 for name in record if name.endswith("_pct")}
+    if limited:
+        record |= dict.fromkeys(NOT_MODELLED_IF_LIMITED)
+    return record | {
+        name.removesuffix("_pct"): None if value is None else value / 100
+        for name, value in record.items()
+        if name.endswith("_pct")
+    }
