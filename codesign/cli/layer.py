@@ -14,7 +14,7 @@ from codesign.cost import CostReport, Scales, simulate
 from codesign.cost.folds import folds_of
 from codesign.cost.lower import Product, products
 from codesign.cost.scales import NO_SCALES
-from codesign.cost.scalesim import NOT_MODELLED_IF_LIMITED, ScaleSimCase, ScaleSimConvolution, counts_record, scalesim
+from codesign.cost.scalesim import ScaleSimCase, ScaleSimConvolution, counts_record, scalesim
 from codesign.cost.verify import case_of
 from codesign.design import DesignPoint, uniform
 from codesign.errors import ConfigError, did_you_mean, located
@@ -222,9 +222,14 @@ def _many(arguments: argparse.Namespace) -> int:
     if "layer_kind" in (reader.fieldnames or ()) and arguments.mode == "scalesim":
         names = [row.get("case_id", str(i)) for i, row in enumerate(rows)]
         cases = [case_of(row) for row in rows]
-        records = [counts_record(x, limited=case.limited) for case, x in zip(cases, scalesim(cases), strict=True)]
-        if limited := sum(case.limited for case in cases):
-            print(f"{limited} layers have a bandwidth limit: {', '.join(NOT_MODELLED_IF_LIMITED)} left empty, not modelled", file=sys.stderr)  # fmt: skip
+        limited = [case.bandwidth is not None for case in cases]
+        records = [counts_record(x, limited=y) for x, y in zip(scalesim(cases), limited, strict=True)]
+        if any(limited):
+            print(
+                f"{sum(limited)} layers have a bandwidth limit; what stalls and refetching change is not modelled there and "
+                "left empty",
+                file=sys.stderr,
+            )
     else:
         names = [row.get("name") or str(i) for i, row in enumerate(rows)]
         records = []

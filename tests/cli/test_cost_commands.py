@@ -169,7 +169,7 @@ def test_ls(capsys, what, name):
 
 def test_verify(capsys, tmp_path):
     out = ok(capsys, "verify", "scalesim")
-    assert "dram_filter_reads       143          0            22" in out
+    assert "dram_filter_reads       161          0             4" in out
     assert json.loads(ok(capsys, "verify", "scalesim", "--json"))["holds"] is True
     out = ok(capsys, "verify", "mac")
     assert "119" in out
