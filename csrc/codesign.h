@@ -17,7 +17,7 @@
 /* cdef: begin */
 
 /* Raised whenever a struct or a signature below changes; compared with the Python side at import. */
-#define CS_ABI_VERSION 4
+#define CS_ABI_VERSION 5
 
 typedef enum {
     CS_OK = 0,
@@ -182,9 +182,13 @@ cs_status cs_fir_u8(const cs_images *images, const uint8_t *src, const cs_taps *
 cs_status cs_fir_f32(const cs_images *images, const float *src, const cs_taps *taps, void *scratch,
                      int64_t scratch_bytes, float *dst);
 
-/* cs_fir_u8 in 16-bit fixed point, which is faster and within 0.65 of a level: needs CS_ISA_AVX2 or better, kernels that
- * sum to 1, and radii of at most CS_LARGEST_FIXED, so that rounding cannot add up to half a level. */
-#define CS_LARGEST_FIXED 40
+/* cs_fir_u8 in 16-bit fixed point: for CS_ISA_AVX2 and better, a width of at least CS_LEAST_FIXED_WIDTH, columns next to
+ * each other, kernels that sum to 1, and radii of at most CS_LARGEST_FIXED, up to where it is faster; else CS_ERR_RANGE.
+ * Within 0.65 of a level of the unrounded result on photographs and noise; 1/2 + (1 + 3 radius) / 128 bounds it for any
+ * image. */
+#define CS_LARGEST_FIXED 9
+#define CS_LEAST_FIXED_WIDTH 32
+int64_t cs_fir_fixed_scratch_bytes(int64_t height, int64_t width, int64_t largest_radius);
 cs_status cs_fir_fixed_u8(const cs_images *images, const uint8_t *src, const cs_taps *taps, void *scratch,
                           int64_t scratch_bytes, uint8_t *dst);
 

@@ -87,7 +87,7 @@ def retraining_claims(rows: Sequence[Row]) -> list[str]:
     ]
     simulated = mean(other.simulated_s / one.simulated_s for one, other in zip(m1, conventional, strict=True))
     shorter = "reached" if min(ratios) >= SHORTER else "missed"
-    random = Difference.between(m1, of(rows, retraining.RANDOM_SHORT))
+    random, norm = (Difference.between(m1, of(rows, m)) for m in (retraining.RANDOM_SHORT, retraining.NORM_SHORT))
     same_macs = Difference.between(m1, of(rows, retraining.SAME_MACS_SHORT))
     scratch = Difference.between(m1, of(rows, retraining.SCRATCH))
     dense = Difference.between(m1, of(rows, retraining.DENSE_SHORT))
@@ -98,9 +98,9 @@ def retraining_claims(rows: Sequence[Row]) -> list[str]:
         f"**{above.verdict(0).capitalize()}**: {above}.",
         f"Goal: retraining at least {SHORTER:g} times shorter. **{shorter.capitalize()}**: {mean(ratios):.1f} times in CPU "
         f"seconds ({min(ratios):.1f} to {max(ratios):.1f}), {simulated:.1f} times simulated.",
-        f"Why: with M1's counts and channels at random, M1 gains {random}; against uniform width at equal "
-        f"multiply-accumulates, {same_macs}; against its own structure from scratch, {scratch}. The honest cost, against "
-        f"the dense network trained on as long: {dense}.",
+        f"Why: M1's ranking by L1 norm against channels at random, same counts: {random}; against ranking by batch-norm "
+        f"scale: {norm}. M1 against uniform width at equal multiply-accumulates: {same_macs}; against its own structure "
+        f"from scratch: {scratch}. The honest cost, against the dense network trained on as long: {dense}.",
     ]
 
 

@@ -40,7 +40,7 @@ def test_retraining_compares_networks_of_the_sizes_it_says(tmp_path, capsys):
     assert main(["reproduce", "retraining", str(config), "--out", str(tmp_path), "--json"]) == 0
     rows = [Row(**row) for row in json.loads(capsys.readouterr().out)["rows"]]
     assert rows == read_rows(tmp_path / "retraining.csv")
-    assert len(rows) == retraining.trainings(load_retraining(config)) == 20
+    assert len(rows) == retraining.trainings(load_retraining(config)) == 22
     for seed in (0, 1):
         own = {row.method: row for row in rows if row.seed == seed}
         m1, dense = own[retraining.M1_SHORT], own[retraining.DENSE]
