@@ -100,7 +100,7 @@ def _verify_scalesim(data: Path | None, as_json: bool) -> int:
         line = f"{column.column:20} {column.matching:6} {len(column.differing):10} {column.not_modelled:13}"
         print(line + (f"  case_id {', '.join(column.differing[:8])}" if column.differing else ""))
     print(
-        f"{len(rows)} rows; not modelled: under a bandwidth limit, DRAM reads (prefetching) and total time with stalls"
+        f"{len(rows)} rows; not modelled: under a bandwidth limit, operands larger than half of their buffer, and total time with stalls"
     )
     return 0 if holds else _REFUTED
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codesign.cost.mac import FITS, block_dot_adders, mac_area_um2, mac_energy_pj
-from codesign.cost.scalesim import NOT_MODELLED_IF_LIMITED, ScaleSimCase, ScaleSimConvolution, ScaleSimCounts, scalesim
+from codesign.cost.scalesim import WITHOUT_STALLS, ScaleSimCase, ScaleSimConvolution, ScaleSimCounts, scalesim
 from codesign.errors import DataError
 from codesign.formats import FloatFormat
 from codesign.hardware import Dataflow, MacModel
@@ -78,7 +78,7 @@ def case_of(row: dict[str, str]) -> ScaleSimCase:
             ifmap_kb=int(row["ifmap_sram_kb"]),
             filter_kb=int(row["filter_sram_kb"]),
             ofmap_kb=int(row["ofmap_sram_kb"]),
-            limited=row.get("bw_mode", "CALC") != "CALC",
+            bandwidth=int(row["dram_bandwidth_cfg"]) if row.get("bw_mode") == "USER" else None,
         )
     except (KeyError, ValueError) as error:
         raise DataError(
@@ -86,23 +86,20 @@ def case_of(row: dict[str, str]) -> ScaleSimCase:
         ) from error
 
 
-def _is_modelled(row: dict[str, str], case: ScaleSimCase, column: str) -> bool:
+def _is_modelled(row: dict[str, str], result: ScaleSimCounts, column: str) -> bool:
     """Under a bandwidth limit total time is that without limit wherever the array did not stall."""
-    if not case.limited or _COLUMNS[column] not in NOT_MODELLED_IF_LIMITED:
-        return True
-    return not column.startswith("dram_") and row["stall_cycles"] == "0"
+    if _COLUMNS[column] in WITHOUT_STALLS and row.get("bw_mode") == "USER":
+        return row["stall_cycles"] == "0"
+    return getattr(result, _COLUMNS[column]) is not None
 
 
 def match_scalesim(rows: list[dict[str, str]]) -> list[ColumnMatch]:
     """Every column that is modelled, compared with every row: counts exactly, percentages to their six decimals."""
-    cases = [case_of(row) for row in rows]
-    results = scalesim(cases)
+    results = scalesim([case_of(row) for row in rows])
     found = []
     for column, field in _COLUMNS.items():
         modelled = [
-            (row, result)
-            for row, case, result in zip(rows, cases, results, strict=True)
-            if _is_modelled(row, case, column)
+            (row, result) for row, result in zip(rows, results, strict=True) if _is_modelled(row, result, column)
         ]
         differing = tuple(row["case_id"] for row, result in modelled if not _equal(row[column], result, field))
         found.append(
