@@ -18,7 +18,18 @@ from codesign.hardware import Accelerator, load_accelerator
 from codesign.loop.space import baseline_points
 from codesign.search import Learnt, Trial, hypervolume, learn, progress
 from codesign.search.front import ParetoFront, summarise, training_noise
-from tests.bench.search_real import DROPS, FRESH_SEEDS, METHODS, VARIANTS, Bench, Pick, fresh, picks, prepared_bench
+from tests.bench.search_real import (
+    DROPS,
+    FRESH_SEEDS,
+    METHODS,
+    VARIANTS,
+    Bench,
+    Pick,
+    fresh,
+    order,
+    picks,
+    prepared_bench,
+)
 
 WORST_DROP = 0.10  # reference of the hypervolume: this far below uniform float32, and the latency of uniform bfloat16
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of the training time at which runs are compared
@@ -41,19 +52,18 @@ class Run:
 def runs_of(bench: Bench) -> list[Run]:
     """All finished runs."""
     found, first = [], 0
-    for seed in range(100):
-        for variant in VARIANTS:
-            name = f"{variant.replace(', ', '-').replace(' ', '-')}-{seed}"
-            last = name if variant != "prune, then quantize" else f"{name}-quantize"
-            if not (bench.folder / last / "summary.json").is_file():
-                return found
-            results = bench.run(variant, seed)
-            trials = [t for result in results for t in result.trials]
-            numbered = tuple(replace(t, index=first + i) for i, t in enumerate(trials))
-            first += len(trials)
-            summary = json.loads((bench.folder / last / "summary.json").read_text(encoding="utf-8"))
-            own = picks(bench, results)
-            found.append(Run(variant=variant, seed=seed, trials=numbered, picks=own, summary=summary))
+    for variant, seed in order(100):
+        name = f"{variant.replace(', ', '-').replace(' ', '-')}-{seed}"
+        last = name if variant != "prune, then quantize" else f"{name}-quantize"
+        if not (bench.folder / last / "summary.json").is_file():
+            continue
+        results = bench.run(variant, seed)
+        trials = [t for result in results for t in result.trials]
+        numbered = tuple(replace(t, index=first + i) for i, t in enumerate(trials))
+        first += len(trials)
+        summary = json.loads((bench.folder / last / "summary.json").read_text(encoding="utf-8"))
+        own = picks(bench, numbered)
+        found.append(Run(variant=variant, seed=seed, trials=numbered, picks=own, summary=summary))
     return found
 
 
