@@ -136,14 +136,19 @@ static void pass_costs(const double *row, int i, const cs_machine *machine) {
     found[DRAM_J][i] = bits * (settings[DRAM_PJ] * 1e-12);
 }
 
-/* Sums over the rows whose word at `column` is `value`; all of them where column is negative. */
-static void sum_up(int count, int column, int value, double *record) {
+/* Sums over `count` rows from `first`; of one phase only, or of all where phase is negative. */
+static void sum_up(int first, int count, int phase, double *record) {
     for (int field = 0; field < FIELDS; ++field) {
-        int n = 0;
-        for (int i = 0; i < count; ++i) {
-            if (column < 0 || (int)rows[i * ROW_WORDS + column] == value) gathered[n++] = found[field][i];
+        const double *values = found[field] + first;
+        int n = count;
+        if (phase >= 0) {
+            n = 0;
+            for (int i = 0; i < count; ++i) {
+                if ((int)rows[(first + i) * ROW_WORDS + PHASE] == phase) gathered[n++] = values[i];
+            }
+            values = gathered;
         }
-        record[field] = pairwise(gathered, n);
+        record[field] = pairwise(values, n);
     }
     record[ENERGY] = record[MAC_J] + record[SRAM_J] + record[DRAM_J];
     record[UTILISATION] = record[LATENCY] > 0 ? record[IDEAL] / record[LATENCY] : 0;
@@ -178,7 +183,7 @@ static int32_t price(int count, size_t *bad_row) {
     return CS_OK;
 }
 
-/* Price `count` rows that belong to `groups` layers and phases. Returns a cs_status; `records[0]` is the area, and after a
+/* Price `count` rows that belong to `groups` layers and phases; those of one group stand together, in order. Returns a cs_status; `records[0]` is the area, and after a
  * refusal `records[1]` the row that was refused. */
 EXPORT(step) int32_t step(int32_t count, int32_t groups) {
     if (count < 0 || count > MOST_ROWS || groups < 0 || groups > MOST_GROUPS) return CS_ERR_RANGE;
@@ -190,8 +195,12 @@ EXPORT(step) int32_t step(int32_t count, int32_t groups) {
         records[1] = (double)bad_row;
         return status;
     }
-    sum_up(count, -1, 0, records + 1);
-    for (int phase = 0; phase < 4; ++phase) sum_up(count, PHASE, phase, records + 1 + (1 + phase) * RECORD);
-    for (int group = 0; group < groups; ++group) sum_up(count, GROUP, group, records + 1 + (5 + group) * RECORD);
+    sum_up(0, count, -1, records + 1);
+    for (int phase = 0; phase < 4; ++phase) sum_up(0, count, phase, records + 1 + (1 + phase) * RECORD);
+    for (int group = 0, i = 0; group < groups; ++group) {
+        const int first = i;
+        while (i < count && (int)rows[i * ROW_WORDS + GROUP] == group) ++i;
+        sum_up(first, i - first, -1, records + 1 + (5 + group) * RECORD);
+    }
     return CS_OK;
 }

@@ -17,9 +17,9 @@ from codesign.design import uniform
 from codesign.errors import ConfigError
 from codesign.hardware import load_accelerator
 from codesign.whatif import Grid, grid, pareto, top
+from codesign.whatif.grids import OBJECTIVES
 from codesign.whatif.page import what_if_page
 from codesign.whatif.select import check_objectives
-from codesign.whatif.sweep import OBJECTIVES
 from codesign.whatif.write import Sink, sink_of
 from codesign.workload import Workload
 
@@ -108,10 +108,9 @@ def _page(arguments: argparse.Namespace, network: Workload) -> int:
         optimizer=arguments.optimizer,
     )
     arguments.out.write_text(page, encoding="utf-8")
-    record = {"schema": "codesign.whatif.page/1", "out": str(arguments.out), "bytes": len(page.encode())}
-    print(
-        json.dumps(record) if arguments.json else f"{arguments.out}: {si(record['bytes'], 'B')}; open it in a browser"
-    )
+    size = len(page.encode())
+    record = {"schema": "codesign.whatif.page/1", "out": str(arguments.out), "bytes": size}
+    print(json.dumps(record) if arguments.json else f"{arguments.out}: {si(size, 'B')}; open it in a browser")
     return 0
 
 

@@ -17,7 +17,7 @@ from codesign.design import LayerFormats, Role, uniform
 from codesign.errors import CostError
 from codesign.formats import FloatFormat
 from codesign.hardware import Accelerator
-from codesign.whatif.sweep import kept_network
+from codesign.whatif.grids import kept_network
 from codesign.whatif.work import IMAGE_COLUMNS, Row, rows_of, sizes_of
 from codesign.workload import Phase, Workload
 
