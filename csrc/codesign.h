@@ -117,7 +117,7 @@ typedef struct {
     const double *pass_operations, *pass_traffic_bits; /* of one pass; whole numbers */
 } cs_works;
 
-/* Sums over a step; of a step that is refused only `status` is written. */
+/* Sums over a step; of a step that is refused, whose `status` is not CS_OK, they mean nothing. */
 typedef struct {
     int32_t *status;       /* cs_status */
     int32_t *remapped;     /* products whose given mapping does not fit and was searched */
@@ -127,7 +127,8 @@ typedef struct {
 } cs_steps;
 
 /* Step i: works[work[i]] on machines[i], whose vector unit has lanes[i] lanes. A given mapping is cut to the product's
- * size, and searched where it does not fit or where the machine lacks its dataflow; without mappings all are searched. */
+ * size, and searched where it does not fit or where the machine lacks its dataflow; without mappings all are searched.
+ * Fastest where steps of the same work, and among them of the same arrays and the same memory, follow each other. */
 cs_status cs_step_costs(const cs_machine *machines, const int64_t *lanes, const int64_t *work, size_t count,
                         const cs_works *works, const cs_products *products, const cs_mappings *mappings,
                         const cs_steps *steps);

@@ -30,6 +30,17 @@ if TYPE_CHECKING:
 CHUNK = 1 << 17  # points at once; about 40 MB
 RESULTS = ("latency_s", "energy_j", "area_um2", "traffic_bits", "utilisation", "remapped", "why")
 OBJECTIVES = {"latency_s": 1, "energy_j": 1, "area_um2": 1, "traffic_bits": 1, "utilisation": -1}  # -1: more is better
+# Points that agree in the first of these are priced next to each other, because the core then does less.
+_NEXT_TO = (
+    "array.rows",
+    "array.cols",
+    "array.count",
+    "dataflow",
+    "array.clock_hz",
+    "dram.bandwidth_bytes_per_s",
+    "dram.latency_s",
+    "sram.capacity_bytes",
+)
 _REFUSED = {
     lib.CS_ERR_RANGE: "a size is out of the core's range",
     lib.CS_ERR_OVERFLOW: "more than 2^55 multiply-accumulates",
@@ -94,11 +105,11 @@ class Grid:
 
         where = np.unravel_index(np.arange(start, stop), [len(axis.values) for axis in self.axes])
         places, works, units = self._works
-        number = np.zeros(stop - start, np.int64)
-        for i in places:
-            number = number * len(self.axes[i].values) + where[i]
+        number = self._number(places, where)
         columns = {axis.key: np.array(axis.values)[place] for axis, place in zip(self.axes, where, strict=True)}
-        order = np.argsort(number, kind="stable")  # steps of the same work next to each other
+        rest = [i for i in range(len(self.axes)) if i not in places]
+        rest.sort(key=lambda i: _NEXT_TO.index(self.axes[i].key) if self.axes[i].key in _NEXT_TO else len(_NEXT_TO))
+        order = np.argsort(self._number([*places, *rest], where), kind="stable")
         machines, clock_hz, lanes, area = self._machines(columns, number, units)
         steps = price_steps(works, machines[order], lanes[order], number[order])
         back = np.empty_like(order)
@@ -127,6 +138,13 @@ class Grid:
             if work.why:
                 why[number == i] = work.why
         return pd.DataFrame({**columns, **found, "remapped": steps["remapped"], "why": why})
+
+    def _number(self, places: Sequence[int], where: Sequence[np.ndarray]) -> np.ndarray:
+        """One number per point that counts through the values of these axes, the last one fastest."""
+        number = np.zeros(len(where[0]), np.int64)
+        for i in places:
+            number = number * len(self.axes[i].values) + where[i]
+        return number
 
     def _machines(
         self, columns: Mapping[str, np.ndarray], number: np.ndarray, units: Sequence[Accelerator]
