@@ -198,7 +198,7 @@ def _results(plan: Grid, scheduler: str | None) -> Iterator[Iterator[pd.DataFram
         raise ConfigError(f"--scheduler needs Dask ({error}); pip install 'codesign[dask]'") from error
     try:
         client = Client(scheduler, timeout=30)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"--scheduler {scheduler}: no scheduler answers ({error})") from error
     with client:
         whole = client.scatter(plan, broadcast=True)

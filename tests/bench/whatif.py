@@ -44,7 +44,9 @@ def main() -> None:
             frame = sweep(network, machine, vary, mapping="fixed")
             seconds = cpu_s(lambda machine=machine, vary=vary: sweep(network, machine, vary, mapping="fixed"), 3)
             again = (frame["remapped"] > 0).mean()
-            print(f"  {name:6} {label:28} {len(frame):7} points {len(frame) / seconds:9.0f} /s, {again:.0%} searched again")
+            print(
+                f"  {name:6} {label:28} {len(frame):7} points {len(frame) / seconds:9.0f} /s, {again:.0%} searched again"
+            )
         few = {"dram.bandwidth_bytes_per_s": spread(dram.bandwidth_bytes_per_s, 200)}
         seconds = cpu_s(lambda machine=machine, few=few: sweep(network, machine, few), 3)
         print(f"  {name:6} {'mapping searched':28} {200:7} points {200 / seconds:9.0f} /s")

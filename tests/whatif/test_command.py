@@ -42,6 +42,22 @@ def test_csv_parquet_and_shards_hold_what_json_shows(tmp_path, capsys, monkeypat
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "shards.parquet"), expected, check_dtype=False)
 
 
+def test_workers_of_dask_give_the_same(capsys, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    expected = rows(capsys)
+    monkeypatch.setattr("codesign.whatif.grids.CHUNK", 5)
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+    ) as cluster:
+        pd.testing.assert_frame_equal(rows(capsys, "--scheduler", cluster.scheduler_address), expected)
+
+
+def test_a_scheduler_that_is_not_there_is_one_line(capsys):
+    pytest.importorskip("distributed")
+    assert main([*SWEEP, "--scheduler", "nonsense"]) == 2
+    assert "--scheduler nonsense" in capsys.readouterr().err
+
+
 def test_the_best_of_all_chunks(capsys, monkeypatch):
     everything = rows(capsys)
     monkeypatch.setattr("codesign.whatif.grids.CHUNK", 5)

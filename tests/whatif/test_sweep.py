@@ -95,11 +95,13 @@ def test_what_cannot_run_says_why():
     assert "too wide" in wide["why"][1]
 
 
-def test_chunks_change_nothing(monkeypatch):
-    whole = sweep(NETWORK, EDGE, VARY)
-    monkeypatch.setattr("codesign.whatif.grids.CHUNK", 37)
-    assert len(grid(NETWORK, EDGE, VARY).chunks) > 1
-    pd.testing.assert_frame_equal(sweep(NETWORK, EDGE, VARY), whole)
+@pytest.mark.parametrize("mapping", ["fixed", "searched"])
+def test_the_points_beside_a_point_change_nothing(mapping, monkeypatch):
+    vary = VARY | {"keep": [0.6], "dram.latency_s": [1e-7]}
+    whole = sweep(NETWORK, EDGE, vary, mapping=mapping)
+    monkeypatch.setattr("codesign.whatif.grids.CHUNK", 1)
+    assert len(grid(NETWORK, EDGE, vary).chunks) == len(whole) > 1
+    pd.testing.assert_frame_equal(sweep(NETWORK, EDGE, vary, mapping=mapping), whole)
 
 
 @pytest.mark.parametrize(
