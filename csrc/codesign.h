@@ -22,7 +22,7 @@
 typedef enum {
     CS_OK = 0,
     CS_ERR_RANGE = 1,    /* a value outside its documented range; *bad_row names the row */
-    CS_ERR_OVERFLOW = 2, /* a count would not fit in 55 bits */
+    CS_ERR_OVERFLOW = 2, /* 2^55 multiply-accumulates, or 2^61 bits or cycles, could be exceeded */
     CS_ERR_CAPACITY = 3, /* the smallest tile does not fit into a buffer */
     CS_ERR_MACHINE = 4,  /* a machine is outside its documented range; *bad_row names the machine */
 } cs_status;

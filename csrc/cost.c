@@ -56,6 +56,11 @@ cs_status read_product(const computer *machine, const cs_products *rows, size_t 
     if (m * n * k * repeats >= MOST) return CS_ERR_OVERFLOW;
     /* every product of folds, fold length and repeats lies below this */
     if ((m + side) * (n + side) * (k * 256 / (double)p->rate + side) * repeats >= 0x1p62) return CS_ERR_OVERFLOW;
+    /* nor any sum of bits or of transfers, in the worst of all mappings: every number moved for every product */
+    const double widths = (double)(p->a_bits + p->b_bits + p->c_bits + 2 * p->accumulator_bits + 3 * p->scale_bits);
+    const double steps = m * n * k * repeats;
+    const double transfer = widths / machine->dram_bits_per_cycle + (double)machine->dram_latency_cycles + 1;
+    if (steps * widths >= 0x1p61 || steps * transfer >= 0x1p61) return CS_ERR_OVERFLOW;
     if (p->image) {
         p->out_rows = rows->out_rows[i], p->out_cols = rows->out_cols[i];
         p->in_rows = rows->in_rows[i], p->in_cols = rows->in_cols[i];

@@ -118,15 +118,6 @@ def _kept(workload: Workload, share: float | None) -> dict[str, int]:
     return {group.producers[0]: math.ceil(share * group.channels) for group in groups}
 
 
-def _scales(text: str | None) -> Scales:
-    if text is None:
-        return NO_SCALES
-    bits, _, block = text.partition("/")
-    if not (bits.isdecimal() and block.isdecimal()):
-        raise ConfigError(f"--scales must be BITS/BLOCK, for example 8/32, got '{text}'")
-    return Scales(bits=int(bits), block=int(block))
-
-
 def _accelerator(arguments: argparse.Namespace) -> Accelerator:
     if arguments.accelerator is None:
         raise ConfigError("no accelerator; give --accelerator A (`codesign ls accelerators`)")
@@ -137,7 +128,8 @@ def _run(arguments: argparse.Namespace) -> CostReport:
     accelerator = _accelerator(arguments)
     workload = workload_of(arguments.workload, arguments.batch)
     point = _point(arguments, workload)
-    return simulate(workload, point, accelerator, optimizer=arguments.optimizer, scales=_scales(arguments.scales))
+    scales = Scales.parse(arguments.scales) if arguments.scales else NO_SCALES
+    return simulate(workload, point, accelerator, optimizer=arguments.optimizer, scales=scales)
 
 
 def _simulate(arguments: argparse.Namespace) -> int:

@@ -30,10 +30,10 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.errors import FormatError, ModelError, did_you_mean
-from codesign.formats import FloatFormat, Reserved
+from codesign.formats import FloatFormat, Reserved, as_member
 from codesign.quantize.distributions import Distribution, aciq_clip, assumed_best
 from codesign.quantize.layout import Floats
-from codesign.quantize.rounding import as_member, round_to_format
+from codesign.quantize.rounding import round_to_format
 from codesign.quantize.scales import ScaleRule, absmax_scale
 
 METHODS = (

@@ -1,10 +1,11 @@
 """The loops that round float32 arrays on the CPU, in numba. Imported by the first rounding.
 
-An array is seen as its bits (uint32), flat, in C order. Three layouts:
+An array is seen as its bits (uint32), flat, in C order. Four layouts:
 
     rows      rows of equal length, each with its own format and scale; a whole tensor is one row
     columns   the same for columns, where the channel axis is the last or nearly so
     blocks    one format, and a scale for every few neighbours
+    dense     one format, and if wanted a scale for each row that follows from its largest magnitude; found by an address
 
 The index of an element, for stochastic rounding, is counted in 32 bits of its own: as a sum with the loop's 64-bit counter
 it would halve the lanes.

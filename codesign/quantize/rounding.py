@@ -67,7 +67,7 @@ def round_to_format(
     ----------
     x : float32, float64, bfloat16 or float16; numpy or torch; any shape, contiguous or strided. Rounded once, from its
         own precision, and returned in it. Of a tensor that requires a gradient the result is detached.
-    fmt : one format, or one for each channel of `axis`; fastest where equal formats are the same object
+    fmt : one format, or one for each channel of `axis`; fastest where it is the same tuple at every call
     scale : positive; a number, shape (channels of `axis`,), or with `block` the shape of `x` with
         ceil(channels / block) on `axis`. Division and product are one float32 (float64) operation each, so that powers
         of two are exact unless they leave the range. 16-bit `x` take powers of two only.

@@ -93,7 +93,7 @@ def round_scaled(
 
     The same bits and errors as `round_to_format(x, fmt, rounding, scale=absmax_scale(x, fmt, axis=axis), axis=axis, ...)`,
     whose parameters these are; made for the many small tensors of a training step. A dense float32 array on the CPU,
-    with `axis` 0 or None, costs one pass to find the largest magnitude, one to round, and 4 microseconds.
+    with `axis` 0 or None, costs one pass to find the largest magnitude, one to round, and some 5 microseconds.
     """
     if isinstance(fmt, FloatFormat | str):
         at_once = round_at_once(x, fmt, rounding, seed, step, out, scaled=True, axis=axis)

@@ -144,7 +144,7 @@ def _staged_section(settings: StagedSettings, rows: Sequence[Row]) -> list[str]:
     return [
         f"## {settings.title}",
         f"{_subject(settings.subject)} {whole:g} epochs in all; the second cut of M2 after {settings.first_epochs:g}. PCA of "
-        f"{settings.noise_images} random and {settings.images} training images: {settings.structure} (alpha as given). "
+        f"{settings.noise_images} random and {settings.images} training images: {_without_alpha(settings)}. "
         f"Dense: {spread(dense, points)} %, {spread(dense, lambda row: row.cpu_s, '.3g')} CPU s, "
         f"{dense[0].simulated_s:.3g} simulated s.",
         "Top-1 accuracy in percent, by parameters removed:",
@@ -153,6 +153,11 @@ def _staged_section(settings: StagedSettings, rows: Sequence[Row]) -> list[str]:
         _table(["", *alphas], cost),
         "\n".join(f"* {sentence}" for sentence in staged_claims(rows, len(settings.alphas))),
     ]
+
+
+def _without_alpha(settings: StagedSettings) -> str:
+    """The structure search in words, without the alpha that `settings.alphas` takes the place of."""
+    return str(settings.structure).replace(f"alpha={settings.structure.alpha}, ", "")
 
 
 def staged_claims(rows: Sequence[Row], levels: int) -> list[str]:
@@ -168,6 +173,7 @@ def staged_claims(rows: Sequence[Row], levels: int) -> list[str]:
     low, high = order[0], order[-1]
     best = {level: max(staged.MASKED, key=lambda m: mean(map(points, of(rows, m, level)))) for level in order}
     at_low, at_high = against(low, best[low]), against(high, best[high])
+    below = [method for method in staged.MASKED if against(high, method).mean > 0]
     others = "; ".join(
         f"at -{removed(level):.1f} %, {best[level]}: {against(level, best[level])}" for level in order[1:-1]
     )
@@ -181,7 +187,8 @@ def staged_claims(rows: Sequence[Row], levels: int) -> list[str]:
         f"the best of the five). **{at_low.verdict(-ABOUT_EQUAL).capitalize()}** at -{removed(low):.1f} %, where {best[low]} "
         f"is best: {at_low}.",
         f"Claim: at high compression M2 is above all of them. **{at_high.verdict(0).capitalize()}** at "
-        f"-{removed(high):.1f} %, where {best[high]} is best: {at_high}.",
+        f"-{removed(high):.1f} %, where {best[high]} is best: {at_high}. On average M2 is above {len(below)} of the five "
+        f"({', '.join(below) or 'none'}).",
     ]
     if others:
         sentences.append(f"In between, against the best of the five: {others}.")

@@ -178,6 +178,18 @@ def test_threads_do_not_change_a_bit(rounding):
             assert np.array_equal(round_to_format(x, E4M3, rounding, seed=1, threads=threads, **arguments), one)
 
 
+def test_a_list_of_formats_may_change_between_calls():
+    x = np.full((2, 3), 0.3, np.float32)
+    formats = [E4M3, E4M3]
+    assert round_to_format(x, formats, axis=0)[:, 0].tolist() == [0.3125, 0.3125]
+    formats[1] = FloatFormat.parse("e2m1")
+    assert round_to_format(x, formats, axis=0)[:, 0].tolist() == [0.3125, 0.5]
+    assert round_to_format(x, tuple(formats), axis=0)[:, 0].tolist() == [0.3125, 0.5]
+    for _ in range(200):  # tuples that come and go, some of them in the same place
+        assert round_to_format(x, (E4M3, FloatFormat.of(2, 1)), axis=0)[1, 0] == 0.5
+        assert round_to_format(x, (E4M3, FloatFormat.of(4, 3)), axis=0)[1, 0] == 0.3125
+
+
 class _Rounded(torch.utils.data.Dataset):
     def __len__(self):
         return 4
