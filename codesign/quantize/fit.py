@@ -2,7 +2,8 @@
 
 A candidate rounds y = x * gain to a format whose largest binade is moved to [1, 2): its words are the largest value, the
 smallest exponent and how many mantissa bits float32 has more. Rounding is the short formula of `elements.py` for
-magnitudes. A candidate is dropped as soon as its error so far exceeds the best.
+magnitudes. A candidate is dropped as soon as its error so far exceeds that
+of the best one with its format; what is found for one format so does not depend on the others.
 """
 
 # mypy: ignore-errors
@@ -20,7 +21,6 @@ u32 = np.uint32
 _EXPONENT = u32(0x7F800000)
 LANES = 128  # blocks are a multiple of this long, padded with zeros, which cost no error: the loop is then all SIMD
 BLOCK = 512  # the longest block, whose squares are summed in float32; after each the best error so far is looked at
-_CLOSE = 1.05  # times the best error: what a finer look at the clip may still win
 _COARSE = 4  # a coarse pass finds a good error early, so that most candidates are dropped early
 
 
@@ -76,8 +76,7 @@ def fit(x, weights, limits, floors, shifts, clips, refine, step, best_format, be
     x : [channels, blocks, numbers], not negative; weights : the same, or [channels, 0, 0] where every number counts once
     limits, floors, shifts : [formats], of each format with its largest binade at [1, 2)
     clips : [channels, formats, candidates] to be tried, 0 where there is none
-    refine, step : how often to look `step` to both sides of a format's best clip, the square root of `step` the next time;
-        done for every format that is within 5 % of the best
+    refine, step : how often to look `step` to both sides of a format's best clip, the square root of `step` the next time
     """
     channels, formats, count = clips.shape
     own_clip, own_error = np.empty(formats, np.float32), np.empty(formats)
@@ -89,15 +88,12 @@ def fit(x, weights, limits, floors, shifts, clips, refine, step, best_format, be
                 for j in range(start, count, _COARSE):
                     clip = clips[row, f, j]
                     if clip > 0:
-                        enough = min(own_error[f], _CLOSE * best_error[row])
-                        error = _total_error(x[row], weights[row], clip, limits[f], floors[f], shifts[f], enough)
+                        error = _total_error(x[row], weights[row], clip, limits[f], floors[f], shifts[f], own_error[f])
                         if error < own_error[f]:
                             own_clip[f], own_error[f] = clip, error
                         if error < best_error[row]:
                             best_format[row], best_clip[row], best_error[row] = f, clip, error
         for f in range(formats if refine else 0):
-            if own_error[f] > _CLOSE * best_error[row]:
-                continue
             ratio = step
             for _ in range(refine):
                 middle = own_clip[f]
