@@ -105,6 +105,34 @@ cs_status cs_cost_searched(const cs_machine *machines, size_t machine_count, con
                            const cs_mappings *mappings, const cs_costs *costs, int64_t *slots, size_t slot_count,
                            size_t *bad_row);
 
+/* ---- steps: whole training steps on many machines ----
+ *
+ * A work is a step's products and passes of the vector unit, each `times` times: entries first_product[w] to
+ * first_product[w + 1] of the products, likewise of the passes. The products' column `machine` is ignored. */
+typedef struct {
+    size_t count;
+    const int64_t *first_product, *first_pass;        /* [count + 1] */
+    const int64_t *product_times;
+    const int64_t *pass_times;
+    const double *pass_operations, *pass_traffic_bits; /* of one pass; whole numbers */
+} cs_works;
+
+/* Sums over a step; of a step that is refused, whose `status` is not CS_OK, they mean nothing. */
+typedef struct {
+    int32_t *status;       /* cs_status */
+    int32_t *remapped;     /* products whose given mapping does not fit and was searched */
+    double *cycles, *traffic_bits, *sram_bits;
+    double *macs, *ideal_cycles; /* of one element, were it always busy */
+    double *mac_pj;
+} cs_steps;
+
+/* Step i: works[work[i]] on machines[i], whose vector unit has lanes[i] lanes. A given mapping is cut to the product's
+ * size, and searched where it does not fit or where the machine lacks its dataflow; without mappings all are searched.
+ * Fastest where steps of the same work, and among them of the same arrays and the same memory, follow each other. */
+cs_status cs_step_costs(const cs_machine *machines, const int64_t *lanes, const int64_t *work, size_t count,
+                        const cs_works *works, const cs_products *products, const cs_mappings *mappings,
+                        const cs_steps *steps);
+
 /* ---- SCALE-Sim 3.0.0, reproduced ----
  *
  * One word is one number. A buffer of kB kilobytes of words is half of its memory: 50 floor(1024 kB / 100) words for

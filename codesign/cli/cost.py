@@ -76,7 +76,8 @@ def _add_point_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--scales", metavar="BITS/BLOCK", help="shared scales, for example 8/32 as in MX formats")
 
 
-def _workload(name: str, batch: int | None) -> Workload:
+def workload_of(name: str, batch: int | None) -> Workload:
+    """A built-in workload, or what `module:function` returns; 128 examples unless told otherwise."""
     module, colon, function = name.partition(":")
     if not colon:
         return builtin_workload(name, batch=128 if batch is None else batch)
@@ -125,7 +126,7 @@ def _accelerator(arguments: argparse.Namespace) -> Accelerator:
 
 def _run(arguments: argparse.Namespace) -> CostReport:
     accelerator = _accelerator(arguments)
-    workload = _workload(arguments.workload, arguments.batch)
+    workload = workload_of(arguments.workload, arguments.batch)
     point = _point(arguments, workload)
     scales = Scales.parse(arguments.scales) if arguments.scales else NO_SCALES
     return simulate(workload, point, accelerator, optimizer=arguments.optimizer, scales=scales)
@@ -173,7 +174,7 @@ def _cost_record(cost: Cost) -> dict[str, Any]:
 
 def _simulate_scalesim(arguments: argparse.Namespace) -> int:
     accelerator = _accelerator(arguments)
-    workload = _workload(arguments.workload, arguments.batch)
+    workload = workload_of(arguments.workload, arguments.batch)
     network = workload.with_channels(_kept(workload, arguments.keep))
     rows = simulate_scalesim(network, accelerator)
     if arguments.json:

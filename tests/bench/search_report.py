@@ -18,7 +18,19 @@ from codesign.hardware import Accelerator, load_accelerator
 from codesign.loop.space import baseline_points
 from codesign.search import Learnt, Trial, hypervolume, learn, progress
 from codesign.search.front import ParetoFront, summarise, training_noise
-from tests.bench.search_real import DROPS, FRESH_SEEDS, METHODS, VARIANTS, Bench, Pick, fresh, picks, prepared_bench
+from codesign.search.trial import Origin
+from tests.bench.search_real import (
+    DROPS,
+    FRESH_SEEDS,
+    METHODS,
+    VARIANTS,
+    Bench,
+    Pick,
+    fresh,
+    order,
+    picks,
+    prepared_bench,
+)
 
 WORST_DROP = 0.10  # reference of the hypervolume: this far below uniform float32, and the latency of uniform bfloat16
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of the training time at which runs are compared
@@ -41,19 +53,18 @@ class Run:
 def runs_of(bench: Bench) -> list[Run]:
     """All finished runs."""
     found, first = [], 0
-    for seed in range(100):
-        for variant in VARIANTS:
-            name = f"{variant.replace(', ', '-').replace(' ', '-')}-{seed}"
-            last = name if variant != "prune, then quantize" else f"{name}-quantize"
-            if not (bench.folder / last / "summary.json").is_file():
-                return found
-            results = bench.run(variant, seed)
-            trials = [t for result in results for t in result.trials]
-            numbered = tuple(replace(t, index=first + i) for i, t in enumerate(trials))
-            first += len(trials)
-            summary = json.loads((bench.folder / last / "summary.json").read_text(encoding="utf-8"))
-            own = picks(bench, results)
-            found.append(Run(variant=variant, seed=seed, trials=numbered, picks=own, summary=summary))
+    for variant, seed in order(100):
+        name = f"{variant.replace(', ', '-').replace(' ', '-')}-{seed}"
+        last = name if variant != "prune, then quantize" else f"{name}-quantize"
+        if not (bench.folder / last / "summary.json").is_file():
+            continue
+        results = bench.run(variant, seed)
+        trials = [t for result in results for t in result.trials]
+        numbered = tuple(replace(t, index=first + i) for i, t in enumerate(trials))
+        first += len(trials)
+        summary = json.loads((bench.folder / last / "summary.json").read_text(encoding="utf-8"))
+        own = picks(bench, numbered)
+        found.append(Run(variant=variant, seed=seed, trials=numbered, picks=own, summary=summary))
     return found
 
 
@@ -252,6 +263,8 @@ def main(folder: Path, out: Path) -> None:
         "pooled": len(joint),
         "overhead": f"{fmean(overheads):.1f}",
         "fresh": len(FRESH_SEEDS),
+        "candidates": CANDIDATES,
+        "own": proposed(next(r for r in runs if r.variant == "dp")),
     }
     template = (Path(__file__).parent / "search_report.md").read_text(encoding="utf-8")
     for name, value in values.items():
@@ -260,6 +273,11 @@ def main(folder: Path, out: Path) -> None:
     (folder / "values.json").write_text(
         json.dumps({**values, "runs": [asdict(p) for r in runs for p in r.picks]}, default=str)
     )
+
+
+def proposed(run: Run) -> int:
+    """Trainings that the method of a run asked for."""
+    return sum(t.proposal.origin in (Origin.FRONT, Origin.EXPLORE) for t in run.trials)
 
 
 def _by_point(trials: Sequence[Trial]) -> list[list[Trial]]:
