@@ -56,7 +56,7 @@ def run(settings: RetrainingSettings, ledger: Ledger, on_row: Callable[[Row], No
     config = digest(settings)
     bench = Workbench.of(settings.subject)
     for seed in range(settings.subject.seeds):
-        missing = [method for method in METHODS if not ledger.has(config, seed, method)]
+        missing = [method for method in METHODS if not ledger.has(config, seed, method, 0)]
         for row in ledger.rows:
             if (row.config, row.seed) == (config, seed) and row.method in METHODS:
                 on_row(row)
