@@ -1,7 +1,7 @@
 """`codesign quantize CHECKPOINT --bits B`: a checkpoint in short formats, chosen by its own numbers.
 
 Prints for each weight tensor the chosen splits and the signal to noise ratio of every method; --out writes dense codes
-that `codesign.quantize.load_packed` reads back to the same values.
+that `codesign.quantize.checkpoint.load_packed` reads back to the same values.
 """
 
 from __future__ import annotations
