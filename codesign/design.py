@@ -54,11 +54,12 @@ _PRESETS = {
     "fp32": ("float32", "float32", "float32", "float32"),
     "bf16": ("bfloat16", "bfloat16", "bfloat16", "bfloat16"),
     "fp8-hybrid": ("e4m3fn", "e4m3fn", "e5m2", "e5m2"),  # forward, backward; Micikevicius et al. 2022, arXiv 2209.05433
+    "int8": ("e0m7", "e0m7", "e0m7", "e0m7"),  # sign and 7 bits, symmetric as in Wu et al. 2020, arXiv 2004.09602
 }
 
 
 def uniform(name: str) -> LayerFormats:
-    """The same format for weight, activation, error and gradient, or a preset: fp32, bf16, fp8-hybrid.
+    """The same format for weight, activation, error and gradient, or a preset: fp32, bf16, fp8-hybrid, int8.
 
     Accumulator and optimizer state are float32.
     """

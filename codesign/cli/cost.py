@@ -76,7 +76,8 @@ def _add_point_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--scales", metavar="BITS/BLOCK", help="shared scales, for example 8/32 as in MX formats")
 
 
-def _workload(name: str, batch: int | None) -> Workload:
+def workload_of(name: str, batch: int | None) -> Workload:
+    """A built-in workload, or what `module:function` returns; 128 examples unless told otherwise."""
     module, colon, function = name.partition(":")
     if not colon:
         return builtin_workload(name, batch=128 if batch is None else batch)
@@ -117,15 +118,6 @@ def _kept(workload: Workload, share: float | None) -> dict[str, int]:
     return {group.producers[0]: math.ceil(share * group.channels) for group in groups}
 
 
-def _scales(text: str | None) -> Scales:
-    if text is None:
-        return NO_SCALES
-    bits, _, block = text.partition("/")
-    if not (bits.isdecimal() and block.isdecimal()):
-        raise ConfigError(f"--scales must be BITS/BLOCK, for example 8/32, got '{text}'")
-    return Scales(bits=int(bits), block=int(block))
-
-
 def _accelerator(arguments: argparse.Namespace) -> Accelerator:
     if arguments.accelerator is None:
         raise ConfigError("no accelerator; give --accelerator A (`codesign ls accelerators`)")
@@ -134,9 +126,10 @@ def _accelerator(arguments: argparse.Namespace) -> Accelerator:
 
 def _run(arguments: argparse.Namespace) -> CostReport:
     accelerator = _accelerator(arguments)
-    workload = _workload(arguments.workload, arguments.batch)
+    workload = workload_of(arguments.workload, arguments.batch)
     point = _point(arguments, workload)
-    return simulate(workload, point, accelerator, optimizer=arguments.optimizer, scales=_scales(arguments.scales))
+    scales = Scales.parse(arguments.scales) if arguments.scales else NO_SCALES
+    return simulate(workload, point, accelerator, optimizer=arguments.optimizer, scales=scales)
 
 
 def _simulate(arguments: argparse.Namespace) -> int:
@@ -181,7 +174,7 @@ def _cost_record(cost: Cost) -> dict[str, Any]:
 
 def _simulate_scalesim(arguments: argparse.Namespace) -> int:
     accelerator = _accelerator(arguments)
-    workload = _workload(arguments.workload, arguments.batch)
+    workload = workload_of(arguments.workload, arguments.batch)
     network = workload.with_channels(_kept(workload, arguments.keep))
     rows = simulate_scalesim(network, accelerator)
     if arguments.json:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from codesign.design import DesignPoint, Role
+from codesign.cost import CostReport
+from codesign.design import DesignPoint, LayerFormats, Role
+from codesign.loop.gains import gains_s
 from codesign.loop.pricing import Pricing
-from codesign.search import Measured, ParetoFront, Trial
-from codesign.search.front import summarise
-from codesign.workload import Workload
+from codesign.search import Measured, ParetoFront, SearchResult
+from codesign.search.agreement import Agreement
+from codesign.search.front import progress, summarise
+from codesign.workload import Phase, Workload
 
-SCHEMA = "codesign.run/1"
+SCHEMA = "codesign.run/2"
+HYPERVOLUME_POINTS = 0.10  # the reference lies so far below the accuracy of the most accurate baseline
 _BIT_ROLES = (Role.WEIGHT, Role.ACTIVATION, Role.ERROR, Role.GRADIENT)
 
 
@@ -54,39 +60,81 @@ def document(
     title: str,
     network: str,
     data: str,
-    baselines: Sequence[str],
-    trials: Sequence[Trial],
-    front: ParetoFront,
+    method: str,
+    baselines: Mapping[str, DesignPoint],
+    result: SearchResult,
     pricing: Pricing,
-    notes: Sequence[str],
     provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Everything that the report shows (schema `codesign.run/1`).
+    """Everything that the report shows (schema `codesign.run/2`).
 
-    baselines : labels of the uniform designs; speed-ups are over the first, the headline's rival is the last
+    baselines : the uniform designs; speed-ups are over the first, the headline's rival is the last
     """
-    leading = {member.trials[0]: lead for member, lead in zip(front.members, front.leading, strict=True)}
-    points = [_record(measured, leading, baselines, pricing) for measured in summarise(trials)]
-    text, chosen = headline(points, baselines[0], baselines[-1])
+    labels = list(baselines)
+    leading = _leading(result.front)
+    measured = summarise(result.trials)
+    predicted = {t.index: t.proposal.predicted_accuracy for t in result.trials}
+    start = baselines[labels[0]]
+    table = _Formats()
+    points = [_record(m, leading, labels, predicted[m.trials[0]], start, pricing, table) for m in measured]
+    text, chosen = headline(points, labels[0], labels[-1])
     return {
         "schema": SCHEMA,
         "title": title,
         "accelerator": pricing.accelerator.name,
+        "bandwidth_bytes_per_s": pricing.accelerator.dram.bandwidth_bytes_per_s,
         "network": network,
         "data": data,
-        "trainings": len(trials),
-        "failed": [{"trial": t.index, "failure": t.failure} for t in trials if t.failure],
-        "reference": baselines[0],
+        "method": method,
+        "trainings": len(result.trials),
+        "failed": [{"trial": t.index, "failure": t.failure} for t in result.trials if t.failure],
+        "reference": labels[0],
         "headline": text,
         "chosen": chosen,
-        "notes": list(notes),
+        "notes": list(result.notes),
+        "phases": [phase.value for phase in Phase],
+        "layers": [
+            {"name": name, "channels": _outputs(pricing.workload, name)} for name in pricing.workload.weight_layers
+        ],
+        "formats": table.to_json(),
         "points": points,
+        "agreement": _agreement(result.agreement),
+        "progress": _progress(result, points, labels),
         "provenance": dict(provenance),
     }
 
 
+def _leading(front: ParetoFront) -> dict[int, bool]:
+    return {member.trials[0]: lead for member, lead in zip(front.members, front.leading, strict=True)}
+
+
+def _agreement(agreement: Agreement | None) -> dict[str, Any] | None:
+    """None where too few designs were proposed by a model for a rank correlation."""
+    if agreement is None or math.isnan(agreement.rank_correlation):
+        return None
+    return asdict(agreement)
+
+
+def _progress(result: SearchResult, points: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> dict[str, Any]:
+    """Hypervolume as the budget was spent, up to the time of the first baseline and `HYPERVOLUME_POINTS` of accuracy.
+
+    Every trial is a step, so that two runs can be compared at any budget that both have spent.
+    """
+    by_label = {p["label"]: p for p in points}
+    latency_s = by_label[labels[0]]["latency_s"]
+    accuracy = max(by_label[label]["accuracy"] for label in labels if label in by_label) - HYPERVOLUME_POINTS
+    steps = progress(result.trials, latency_s=latency_s, accuracy=accuracy, steps=len(result.trials))
+    return {"latency_s": latency_s, "accuracy": accuracy, "steps": [asdict(step) for step in steps]}
+
+
 def _record(
-    measured: Measured, leading: Mapping[int, bool], baselines: Sequence[str], pricing: Pricing
+    measured: Measured,
+    leading: Mapping[int, bool],
+    labels: Sequence[str],
+    predicted: float | None,
+    start: DesignPoint,
+    pricing: Pricing,
+    table: _Formats,
 ) -> dict[str, Any]:
     """One design, with what the report shows of it."""
     point, workload = measured.point, pricing.workload
@@ -94,8 +142,8 @@ def _record(
     low, high = measured.interval
     return {
         "trial": measured.trials[0],
-        "label": measured.label if measured.label in baselines else "",
-        "kind": "baseline" if measured.label in baselines else "searched",
+        "label": measured.label if measured.label in labels else "",
+        "kind": "baseline" if measured.label in labels else "searched",
         "front": measured.trials[0] in leading,
         "leading": leading.get(measured.trials[0], False),
         "latency_s": measured.latency_s,
@@ -103,21 +151,62 @@ def _record(
         "accuracy": measured.accuracy,
         "accuracy_low": max(0.0, low),
         "accuracy_high": min(1.0, high),
+        "predicted_accuracy": predicted,
         "seeds": measured.seeds,
         "parameters": smaller.parameters,
         "macs": smaller.macs,
         "mean_bits": mean_bits(workload, point),
         "phases_s": {name: cost.latency_s for name, cost in pricing.parts(point).items()},
-        "layers": [
-            {
-                "name": name,
-                "of": _outputs(workload, name),
-                "channels": _outputs(smaller, name),
-                "formats": point.formats_of(name).names(),
-            }
-            for name in workload.weight_layers
-        ],
+        "gains_s": gains_s(pricing, start, point),
+        "channels": [_outputs(smaller, name) for name in smaller.weight_layers],
+        "formats": [table.index(point.formats_of(name)) for name in workload.weight_layers],
+        "roofline": _roofline(pricing.step(point), list(workload.weight_layers)),
     }
+
+
+class _Formats:
+    """Each combination of formats once; a design then names them by number."""
+
+    def __init__(self) -> None:
+        self._places: dict[LayerFormats, int] = {}
+
+    def index(self, formats: LayerFormats) -> int:
+        return self._places.setdefault(formats, len(self._places))
+
+    def to_json(self) -> list[dict[str, Any]]:
+        return [
+            {
+                role.value: {"name": str(fmt), "exponent_bits": fmt.exponent_bits, "mantissa_bits": fmt.mantissa_bits}
+                for role in Role
+                for fmt in (getattr(formats, role),)
+            }
+            for formats in self._places
+        ]
+
+
+def _roofline(step: CostReport, layers: Sequence[str]) -> list[list[float]]:
+    """Rows of layer (its place), phase (its place), operations per DRAM byte, operations per second, and at most.
+
+    An operation is a multiplication or an addition. At most: with every multiply-accumulate unit at work in the formats
+    of that product. Four significant digits.
+    """
+    phases = list(Phase)
+    return [
+        [
+            layers.index(row.layer),
+            phases.index(row.phase),
+            *(
+                float(f"{value:.4g}")
+                for value in (
+                    16 * row.cost.macs / row.cost.traffic_bits,  # 2 operations x 8 bits a byte
+                    2 * row.cost.macs / row.cost.latency_s,
+                    2 * row.cost.macs / row.cost.ideal_s,
+                )
+            ),
+        ]
+        for row in step.rows
+        if row.layer in layers and row.cost.macs
+    ]
 
 
 def _outputs(workload: Workload, layer: str) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from codesign.cost import Cost, Optimizer, option_table, simulate
+from codesign.cost import Cost, CostReport, Optimizer, option_table, simulate
 from codesign.cost.report import area_um2
 from codesign.design import DesignPoint, LayerFormats
 from codesign.hardware import Accelerator
@@ -47,6 +47,10 @@ class Pricing:
         }
         batches = math.ceil(self.structure_images / self.workload.batch)
         return {**parts, STRUCTURE_SEARCH: batches * dense[Phase.FORWARD]}
+
+    def step(self, point: DesignPoint) -> CostReport:
+        """One training step with the channels of the point, as every step after the cut is."""
+        return simulate(self.workload, point, self.accelerator, optimizer=self.optimizer)
 
     def latency_s(self, point: DesignPoint) -> float:
         """Seconds of a whole run."""

@@ -109,23 +109,22 @@ def run_search(
         write(directory / "provenance.json", json.dumps(made_with, indent=1) + "\n")
         write(directory / "front.json", result.front.to_json())
         write(directory / "front.csv", result.front.to_csv())
-        run = _document(prepared, result, made_with)
+        run = _document(prepared, method, result, made_with)
         write(directory / "run.json", json.dumps(run, indent=1) + "\n")
         write(directory / "report.html", render(run))
     return result
 
 
-def _document(prepared: Prepared, result: SearchResult, made_with: dict[str, Any]) -> dict[str, Any]:
+def _document(prepared: Prepared, method: str, result: SearchResult, made_with: dict[str, Any]) -> dict[str, Any]:
     settings = prepared.settings
     return document(
         title=settings.title,
         network=settings.network.name,
         data=settings.data.name,
-        baselines=settings.space.baselines,
-        trials=result.trials,
-        front=result.front,
+        method=method,
+        baselines=baseline_points(prepared.pricing.workload, settings.space),
+        result=result,
         pricing=prepared.pricing,
-        notes=result.notes,
         provenance=made_with,
     )
 

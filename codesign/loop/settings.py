@@ -63,7 +63,7 @@ class SpaceSettings:
     multiple_of : counts are rounded up to a multiple of it
     structure_images : training images whose feature maps are analysed
     formats : choices of each layer, most precise first: a name for all four tensors, a preset, or a table by role
-    baselines : uniform formats, nothing pruned, that every run measures; a subset of `formats` by name
+    baselines : uniform formats, nothing pruned, that every run measures: names of `formats`, or of any other format
     """
 
     alphas: tuple[float, ...]
@@ -83,9 +83,10 @@ class SpaceSettings:
             raise ConfigError(f"multiple_of must be at least 1, got {self.multiple_of}")
         if not self.formats:
             raise ConfigError("formats is empty; give at least one")
+        if not self.baselines:
+            raise ConfigError("baselines is empty; give at least one, the first of which speed-ups are over")
         for name in self.baselines:
-            if name not in self.options():
-                raise ConfigError(f"baseline '{name}' is not among the formats {', '.join(self.options())}")
+            self.baseline(name)
 
     def options(self) -> dict[str, LayerFormats]:
         """Every format choice by its name."""
@@ -95,6 +96,11 @@ class SpaceSettings:
             else LayerFormats.parse(choice)
             for choice in self.formats
         }
+
+    def baseline(self, name: str) -> LayerFormats:
+        """Formats of a baseline."""
+        options = self.options()
+        return options[name] if name in options else uniform(name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

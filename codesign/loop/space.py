@@ -69,8 +69,7 @@ def search_space(workload: Workload, levels: dict[str, tuple[int, ...]], setting
 
 def baseline_points(workload: Workload, settings: SpaceSettings) -> dict[str, DesignPoint]:
     """All channels, one format for every layer."""
-    options = settings.options()
     return {
-        name: DesignPoint.of(default=DEFAULT, formats=dict.fromkeys(workload.weight_layers, options[name]))
+        name: DesignPoint.of(default=DEFAULT, formats=dict.fromkeys(workload.weight_layers, settings.baseline(name)))
         for name in settings.baselines
     }

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from html import escape
 from importlib import resources
 from typing import Any
 
+_SCRIPTS = ("draw.js", "front.js", "design.js", "search.js")
+
 
 def render(run: Mapping[str, Any]) -> str:
     """The report page of one search run.
 
-    run : the document that `codesign.loop.document` makes (schema `codesign.run/1`): title, accelerator, network, data,
-        points (front, baselines and dominated points, each with latency by phase and layers), provenance
+    run : the document that `codesign.loop.document` makes (schema `codesign.run/2`): title, accelerator, network, data,
+        points (front, baselines and dominated points, each with channels, formats, time by part and roofline), how the
+        search went, provenance
     """
-    template = resources.files("codesign.report").joinpath("page.html").read_text(encoding="utf-8")
     # "</script>" inside a string would end the script element; JSON may escape any character
     data = json.dumps(run, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    return template.replace("{{title}}", escape(str(run["title"]))).replace("{{data}}", data)
+    parts = {
+        "title": escape(str(run["title"])),
+        "style": _text("page.css"),
+        "script": "\n".join(_text(name) for name in _SCRIPTS),
+        "data": data,
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], _text("page.html"))
+
+
+def _text(name: str) -> str:
+    return resources.files("codesign.report").joinpath(name).read_text(encoding="utf-8").rstrip("\n")

@@ -50,10 +50,10 @@ class Difference:
     def __str__(self) -> str:
         return f"{self.mean:+.2f} points (95 % interval {self.low:+.2f} to {self.high:+.2f})"
 
-    def verdict(self, at_least: float) -> str:
-        """Whether the difference is at least this: for certain, on average, or not."""
-        if self.low >= at_least:
+    def verdict(self, bound: float) -> str:
+        """Whether the difference is above a bound: with its whole interval, on average only, or not."""
+        if self.low > bound:
             return "reproduced"
-        if self.mean >= at_least:
+        if self.mean > bound:
             return "partly reproduced"
-        return "not reproduced" + (" (but within the noise)" if self.high >= at_least else "")
+        return "not reproduced" + (" (but within the noise)" if self.high > bound else "")
