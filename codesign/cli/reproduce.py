@@ -7,12 +7,9 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from codesign.cli.progress import progress
-
-if TYPE_CHECKING:
-    from codesign.reproduce.ledger import Row
 
 OUT = Path("runs/reproduce")  # default folder of results
 
@@ -36,7 +33,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def _pruning(arguments: argparse.Namespace) -> int:
     """Run what is missing in <experiment>.csv, then write <experiment>.md and <experiment>.svg."""
     from codesign.reproduce import figures, pages, retraining, staged  # imports torch, which takes seconds
-    from codesign.reproduce.ledger import Ledger, of_config
+    from codesign.reproduce.ledger import Ledger, Row, of_config
     from codesign.reproduce.settings import digest, load_retraining, load_staged, shipped
 
     name, out = arguments.experiment, arguments.out
@@ -47,7 +44,7 @@ def _pruning(arguments: argparse.Namespace) -> int:
     load, experiment, page_of, draw = kinds[name]
     paths = arguments.configs or [shipped(f"{name}_{data}") for data in ("fashion", "digits")]
     settings = [load(path) for path in paths]
-    ledger = Ledger(out / f"{name}.csv")
+    ledger = Ledger(out / f"{name}.csv", Row)
     done = 0
     with progress(name, sum(map(experiment.trainings, settings))) as update:
 

@@ -18,6 +18,7 @@ from codesign.hardware import Accelerator, load_accelerator
 from codesign.loop.space import baseline_points
 from codesign.search import Learnt, Trial, hypervolume, learn, progress
 from codesign.search.front import ParetoFront, summarise, training_noise
+from codesign.search.trial import Origin
 from tests.bench.search_real import (
     DROPS,
     FRESH_SEEDS,
@@ -262,6 +263,8 @@ def main(folder: Path, out: Path) -> None:
         "pooled": len(joint),
         "overhead": f"{fmean(overheads):.1f}",
         "fresh": len(FRESH_SEEDS),
+        "candidates": CANDIDATES,
+        "own": proposed(next(r for r in runs if r.variant == "dp")),
     }
     template = (Path(__file__).parent / "search_report.md").read_text(encoding="utf-8")
     for name, value in values.items():
@@ -270,6 +273,11 @@ def main(folder: Path, out: Path) -> None:
     (folder / "values.json").write_text(
         json.dumps({**values, "runs": [asdict(p) for r in runs for p in r.picks]}, default=str)
     )
+
+
+def proposed(run: Run) -> int:
+    """Trainings that the method of a run asked for."""
+    return sum(t.proposal.origin in (Origin.FRONT, Origin.EXPLORE) for t in run.trials)
 
 
 def _by_point(trials: Sequence[Trial]) -> list[list[Trial]]:
