@@ -122,7 +122,7 @@ typedef struct {
     int32_t *status;       /* cs_status */
     int32_t *remapped;     /* products whose given mapping does not fit and was searched */
     double *cycles, *traffic_bits, *sram_bits;
-    double *macs, *ideal_cycles; /* of one element, were it always busy */
+    double *ideal_cycles; /* of one element, were it always busy */
     double *mac_pj;
 } cs_steps;
 

@@ -108,7 +108,6 @@ static void add_product(const cs_machine *machines, size_t from, size_t to, cons
         steps->cycles[i] += (double)times * (double)c->cycles;
         steps->traffic_bits[i] += (double)times * (double)(c->a_bits + c->b_bits + c->c_bits);
         steps->sram_bits[i] += (double)times * (double)c->sram_bits;
-        steps->macs[i] += macs;
         steps->ideal_cycles[i] += macs * 256 / (double)p.rate;
         steps->mac_pj[i] += macs * p.mac_pj;
     }
@@ -136,7 +135,7 @@ cs_status cs_step_costs(const cs_machine *machines, const int64_t *lanes, const 
         steps->status[i] = machine_is_possible(&machines[i]) ? CS_OK : CS_ERR_MACHINE;
         steps->remapped[i] = 0;
         steps->cycles[i] = steps->traffic_bits[i] = steps->sram_bits[i] = 0;
-        steps->macs[i] = steps->ideal_cycles[i] = steps->mac_pj[i] = 0;
+        steps->ideal_cycles[i] = steps->mac_pj[i] = 0;
     }
     for (size_t from = 0, to; from < count; from = to) {
         const size_t w = (size_t)work[from];

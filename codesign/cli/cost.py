@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from codesign.design import DesignPoint, LayerFormats, uniform
 from codesign.errors import ConfigError, ModelError
 from codesign.hardware import Accelerator, load_accelerator
 from codesign.nn.data import import_function
+from codesign.whatif.grids import kept_channels
 from codesign.workload import Workload, builtin_workload, workload_names
 
 
@@ -114,8 +114,7 @@ def _kept(workload: Workload, share: float | None) -> dict[str, int]:
         return {}
     if not 0 < share <= 1:
         raise ConfigError(f"--keep must lie above 0 and at most at 1, got {share:g}")
-    groups = [group for group in workload.channel_groups.values() if not group.pinned and group.producers]
-    return {group.producers[0]: math.ceil(share * group.channels) for group in groups}
+    return kept_channels(workload, share)
 
 
 def _accelerator(arguments: argparse.Namespace) -> Accelerator:

@@ -181,14 +181,20 @@ def _changes_work(key: str) -> bool:
     return key in ("format", "keep", "batch", *ROLES) or key.startswith(("mac.", "throughput."))
 
 
+def kept_channels(network: Workload, share: float) -> dict[str, int]:
+    """The same share of every group of channels that can be cut, rounded up: layer -> output channels."""
+    groups = [group for group in network.channel_groups.values() if not group.pinned and group.producers]
+    return {group.producers[0]: math.ceil(share * group.channels) for group in groups}
+
+
 def kept_network(network: Workload, share: float | None) -> Workload:
-    """The same share of every group of channels that can be cut, rounded up."""
+    """The network with that share of its channels."""
     if share is None:
         return network
-    groups = [group for group in network.channel_groups.values() if not group.pinned and group.producers]
-    if not groups:
+    channels = kept_channels(network, share)
+    if not channels and share != 1:
         raise ModelError(f"workload '{network.name}' has no channels that can be cut; leave keep out")
-    return network.with_channels({group.producers[0]: math.ceil(share * group.channels) for group in groups})
+    return network.with_channels(channels)
 
 
 def grid(
