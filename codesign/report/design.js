@@ -7,15 +7,15 @@ const MOST_CHANNELS = Math.max(...run.layers.map(l => l.channels));
 
 function drawLayers(p) {
   const W = Math.max(300, Math.min(960, $("layers").clientWidth || 960)), narrow = W < 640;
-  const rows = layersOf(p), row = narrow ? 48 : 26, T = narrow ? 44 : 22, bottom = T + rows.length * row, H = bottom + 38;
+  const rows = layersOf(p), row = narrow ? 48 : 26, T = narrow ? 52 : 22, bottom = T + rows.length * row, H = bottom + 38;
   const nameWidth = Math.min(narrow ? 0.45 * W : 0.25 * W, 7 * Math.max(...rows.map(r => r.name.length)) + 12);
   const channels = {x: nameWidth, width: narrow ? W - nameWidth : 0.24 * (W - nameWidth)};
   const start = narrow ? 0 : channels.x + channels.width, each = (W - start) / ROLES.length;
   const text = 46, barOf = width => width - text - 6;
   const svg = el("svg", {viewBox: `0 0 ${W} ${H}`, width: W, height: H});
   const head = (x, y, words) => svg.append(el("text", {x, y, class: "soft"}, words));
-  head(channels.x, 13, "channels kept");
-  ROLES.forEach((role, j) => head(start + j * each, narrow ? 34 : 13, role));
+  head(narrow ? 0 : channels.x, 13, narrow ? "layer: channels kept of all; below it, bits by role" : "channels kept of all");
+  ROLES.forEach((role, j) => head(start + j * each, narrow ? 40 : 13, role));
   rows.forEach((layer, i) => {
     const y = T + i * row, second = narrow ? y + 21 : y, long = Math.floor(nameWidth / 7);
     svg.append(el("text", {x: 0, y: y + 14}, layer.name.length > long ? "…" + layer.name.slice(1 - long) : layer.name));
@@ -85,8 +85,9 @@ function drawRoofline(p) {
   svg.append(el("line", {x1: X(from), y1: Y(from * bandwidth), x2: X(most / bandwidth), y2: Y(most), stroke: "var(--ink)", "stroke-width": 1.5}));
   for (const peak of peaks) svg.append(el("line", {x1: X(peak / bandwidth), x2: right, y1: Y(peak), y2: Y(peak), stroke: "var(--ink)", "stroke-width": 1.5, "stroke-dasharray": peak === most ? "none" : "5 4"}),
     el("text", {x: right - 2, y: Y(peak) - 5, "text-anchor": "end", class: "soft small"}, round(peak, "op/s")));
-  for (const [layer, phase, intensity, rate, peak] of rows) {
-    const node = mark(SHAPES[phase], X(intensity), Y(rate), 4.5, {fill: `var(--phase${phase})`, "fill-opacity": .75, stroke: "var(--paper)"});
+  for (const [layer, phase, intensity, rate, peak] of [...rows].sort((a, b) => a[1] - b[1])) {
+    const colour = `var(--phase${phase})`;           // of different sizes and partly hollow: phases often lie on each other
+    const node = mark(SHAPES[phase], X(intensity), Y(rate), [6.5, 4.5, 3][phase] || 4, {fill: phase ? colour : "transparent", stroke: phase ? "var(--paper)" : colour, "stroke-width": phase ? 1 : 2});
     hint(node, `${run.layers[layer].name}, ${run.phases[phase]}\n${quantity(rate, "op/s")} of at most ${quantity(Math.min(peak, intensity * bandwidth), "op/s")}\n${quantity(intensity, "op/B")}`);
     svg.append(node);
   }

@@ -74,7 +74,7 @@ function bars(id, rows, {high, label, tick}) {
   const X = v => L + (W - L - R) * v / high;
   const svg = el("svg", {viewBox: `0 0 ${W} ${H}`, width: W, height: H});
   let end = -1e9;
-  for (const t of niceTicks(0, high, (W - L - R) / 110)) {
+  for (const t of niceTicks(0, high, Math.max(2, (W - L - R) / 110))) {
     svg.append(el("line", {x1: X(t), x2: X(t), y1: T, y2: bottom, class: "grid"}));
     const text = tick(t), half = 3.4 * text.length;
     if (X(t) - half > end + 6 && X(t) + half < W) {

@@ -85,8 +85,8 @@ function drawTables() {
       return fast ? [fast.trial, head, pick(fast), percent(fast.accuracy), `${percent(fast.accuracy_low)} to ${percent(fast.accuracy_high)}`,
         quantity(fast.latency_s, "s"), speedup(fast).toFixed(2) + " x", quantity(fast.energy_j, "J"), whole(fast.parameters)] : [null, head, "none"];
     }));
-  table("all", ["design", "", "training time", "speed-up", "accuracy", "± (95 %)", "trainings", "energy", "parameters", "mean bits"],
+  table("all", ["design", "rank", "training time", "speed-up", "accuracy", "± (95 %)", "predicted", "trainings", "energy", "parameters", "mean bits"],
     [...points].sort((a, b) => a.latency_s - b.latency_s).map(p => [p.trial, pick(p),
-      p.kind === "baseline" ? "baseline" : p.leading ? "best" : p.front ? "within noise" : "", quantity(p.latency_s, "s"), speedup(p).toFixed(2) + " x",
-      percent(p.accuracy), (50 * (p.accuracy_high - p.accuracy_low)).toFixed(2), p.seeds, quantity(p.energy_j, "J"), whole(p.parameters), p.mean_bits.toFixed(1)]));
+      p.kind === "baseline" ? "baseline" : p.leading ? "best" : p.front ? "within noise" : "dominated", quantity(p.latency_s, "s"), speedup(p).toFixed(2) + " x",
+      percent(p.accuracy), (50 * (p.accuracy_high - p.accuracy_low)).toFixed(2), p.predicted_accuracy === null ? "" : percent(p.predicted_accuracy), p.seeds, quantity(p.energy_j, "J"), whole(p.parameters), p.mean_bits.toFixed(1)]));
 }
