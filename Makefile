@@ -7,7 +7,7 @@ TORCH := torch==2.13.0
 # Training processes of the demonstration.
 WORKERS ?= 2
 
-.PHONY: demo test bench clean
+.PHONY: demo test bench page clean
 
 .venv/installed: pyproject.toml csrc/CMakeLists.txt csrc/bind.py $(shell find csrc -name '*.[ch]')
 	$(PYTHON) -m venv .venv
@@ -29,6 +29,10 @@ test: .venv/installed
 bench: .venv/installed
 	$(BIN)/python -m pip install --quiet '.[bench]'
 	$(BIN)/python -m tests.bench
+
+# The checked-in program of the what-if page; after every change of the C core that it contains.
+page:
+	sh csrc/page.sh $(CURDIR)/codesign/whatif/page.wasm
 
 clean:
 	rm -rf .venv build runs

@@ -25,10 +25,11 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from codesign.errors import FormatError, did_you_mean
 
@@ -55,6 +56,26 @@ _ALIASES = {
     "float4_e2m1fn": "e2m1",
 }
 _LISTED_BITS = 20  # the widest format whose values are listed: a million of them
+
+
+Member = TypeVar("Member", bound=StrEnum)
+
+
+def as_member(kind: type[Member], value: str) -> Member:
+    """The member of `kind` that `value` is or names."""
+    try:
+        return kind(value)
+    except ValueError:
+        raise FormatError(f"{kind.__name__} '{value}' is unknown{did_you_mean(str(value), kind)}") from None
+
+
+def as_format(fmt: FloatFormat | str) -> FloatFormat:
+    """The format that `fmt` is or names."""
+    if isinstance(fmt, FloatFormat):
+        return fmt
+    if not isinstance(fmt, str):
+        raise FormatError(f"a FloatFormat or its name is needed, got {str(fmt)[:60]!r}")
+    return FloatFormat.parse(fmt)
 
 
 class Reserved(StrEnum):
@@ -96,11 +117,15 @@ class NanInput(StrEnum):
     ZERO = "nanzero"
 
 
+_KINDS: dict[str, type[StrEnum]] = {
+    "reserved": Reserved,
+    "subnormals": Subnormals,
+    "overflow": Overflow,
+    "infinite_input": InfiniteInput,
+    "nan_input": NanInput,
+}
 _POLICIES: dict[str, tuple[str, Any]] = {
-    **{value.value: ("subnormals", value) for value in Subnormals},
-    **{value.value: ("overflow", value) for value in Overflow},
-    **{value.value: ("infinite_input", value) for value in InfiniteInput},
-    **{value.value: ("nan_input", value) for value in NanInput},
+    **{value.value: (field, value) for field, kind in _KINDS.items() if field != "reserved" for value in kind},
     "signed": ("signed", True),
 }
 
@@ -127,6 +152,10 @@ class FloatFormat:
     signed: bool = True
 
     def __post_init__(self) -> None:
+        for field in ("exponent_bits", "mantissa_bits", "bias"):
+            object.__setattr__(self, field, operator.index(getattr(self, field)))
+        for field, kind in _KINDS.items():  # a word in place of a member would be equal to it, but not the same
+            object.__setattr__(self, field, as_member(kind, getattr(self, field)))
         exponent_bits, mantissa_bits = self.exponent_bits, self.mantissa_bits
         if not (0 <= exponent_bits <= 8 and 0 <= mantissa_bits <= 23):
             self._refuse("is out of range; exponent bits 0 to 8, mantissa bits 0 to 23")
@@ -176,6 +205,7 @@ class FloatFormat:
             signed = (exponent_bits, mantissa_bits) != (8, 0)
         if reserved is None:
             reserved = _default_reserved(exponent_bits, mantissa_bits, signed)
+        reserved = as_member(Reserved, reserved)
         if infinite_input is None:
             infinite_input = _default_infinite_input(exponent_bits, mantissa_bits, reserved)
         return cls(

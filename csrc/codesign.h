@@ -17,12 +17,12 @@
 /* cdef: begin */
 
 /* Raised whenever a struct or a signature below changes; compared with the Python side at import. */
-#define CS_ABI_VERSION 4
+#define CS_ABI_VERSION 5
 
 typedef enum {
     CS_OK = 0,
     CS_ERR_RANGE = 1,    /* a value outside its documented range; *bad_row names the row */
-    CS_ERR_OVERFLOW = 2, /* a count would not fit in 55 bits */
+    CS_ERR_OVERFLOW = 2, /* 2^55 multiply-accumulates, or 2^61 bits or cycles, could be exceeded */
     CS_ERR_CAPACITY = 3, /* the smallest tile does not fit into a buffer */
     CS_ERR_MACHINE = 4,  /* a machine is outside its documented range; *bad_row names the machine */
 } cs_status;
@@ -105,6 +105,34 @@ cs_status cs_cost_searched(const cs_machine *machines, size_t machine_count, con
                            const cs_mappings *mappings, const cs_costs *costs, int64_t *slots, size_t slot_count,
                            size_t *bad_row);
 
+/* ---- steps: whole training steps on many machines ----
+ *
+ * A work is a step's products and passes of the vector unit, each `times` times: entries first_product[w] to
+ * first_product[w + 1] of the products, likewise of the passes. The products' column `machine` is ignored. */
+typedef struct {
+    size_t count;
+    const int64_t *first_product, *first_pass;        /* [count + 1] */
+    const int64_t *product_times;
+    const int64_t *pass_times;
+    const double *pass_operations, *pass_traffic_bits; /* of one pass; whole numbers */
+} cs_works;
+
+/* Sums over a step; of a step that is refused, whose `status` is not CS_OK, they mean nothing. */
+typedef struct {
+    int32_t *status;       /* cs_status */
+    int32_t *remapped;     /* products whose given mapping does not fit and was searched */
+    double *cycles, *traffic_bits, *sram_bits;
+    double *ideal_cycles; /* of one element, were it always busy */
+    double *mac_pj;
+} cs_steps;
+
+/* Step i: works[work[i]] on machines[i], whose vector unit has lanes[i] lanes. A given mapping is cut to the product's
+ * size, and searched where it does not fit or where the machine lacks its dataflow; without mappings all are searched.
+ * Fastest where steps of the same work, and among them of the same arrays and the same memory, follow each other. */
+cs_status cs_step_costs(const cs_machine *machines, const int64_t *lanes, const int64_t *work, size_t count,
+                        const cs_works *works, const cs_products *products, const cs_mappings *mappings,
+                        const cs_steps *steps);
+
 /* ---- SCALE-Sim 3.0.0, reproduced ----
  *
  * One word is one number. A buffer of kB kilobytes of words is half of its memory: 50 floor(1024 kB / 100) words for
@@ -182,9 +210,13 @@ cs_status cs_fir_u8(const cs_images *images, const uint8_t *src, const cs_taps *
 cs_status cs_fir_f32(const cs_images *images, const float *src, const cs_taps *taps, void *scratch,
                      int64_t scratch_bytes, float *dst);
 
-/* cs_fir_u8 in 16-bit fixed point, which is faster and within 0.65 of a level: needs CS_ISA_AVX2 or better, kernels that
- * sum to 1, and radii of at most CS_LARGEST_FIXED, so that rounding cannot add up to half a level. */
-#define CS_LARGEST_FIXED 40
+/* cs_fir_u8 in 16-bit fixed point: for CS_ISA_AVX2 and better, a width of at least CS_LEAST_FIXED_WIDTH, columns next to
+ * each other, kernels that sum to 1, and radii of at most CS_LARGEST_FIXED, up to where it is faster; else CS_ERR_RANGE.
+ * Within 0.65 of a level of the unrounded result on photographs and noise; 1/2 + (1 + 3 radius) / 128 bounds it for any
+ * image. */
+#define CS_LARGEST_FIXED 9
+#define CS_LEAST_FIXED_WIDTH 32
+int64_t cs_fir_fixed_scratch_bytes(int64_t height, int64_t width, int64_t largest_radius);
 cs_status cs_fir_fixed_u8(const cs_images *images, const uint8_t *src, const cs_taps *taps, void *scratch,
                           int64_t scratch_bytes, uint8_t *dst);
 

@@ -4,7 +4,7 @@
 static const double MOST = 0x1p55;
 static const int64_t MOST_SIDE = 65536;
 
-static bool machine_is_possible(const cs_machine *machine) {
+bool machine_is_possible(const cs_machine *machine) {
     const int64_t sides[3] = {machine->rows, machine->cols, machine->arrays};
     for (int i = 0; i < 3; ++i) {
         if (sides[i] < 1 || sides[i] > MOST_SIDE) return false;
@@ -17,7 +17,7 @@ static bool machine_is_possible(const cs_machine *machine) {
 
 static bool width_is_possible(int64_t bits) { return bits >= 1 && bits <= 64; }
 
-static computer computer_of(const cs_machine *m) {
+computer computer_of(const cs_machine *m) {
     return (computer){.rows = m->rows,
                       .cols = m->cols,
                       .arrays = m->arrays,
@@ -30,11 +30,7 @@ static computer computer_of(const cs_machine *m) {
                       .dataflows = m->dataflows};
 }
 
-/* Row i, checked; no sum or product of the closed form can then wrap. */
-static cs_status read_row(const cs_machine *machines, size_t machine_count, const cs_products *rows, size_t i,
-                          computer *machine, product *p) {
-    if (rows->machine[i] < 0 || (size_t)rows->machine[i] >= machine_count) return CS_ERR_RANGE;
-    *machine = computer_of(&machines[rows->machine[i]]);
+cs_status read_product(const computer *machine, const cs_products *rows, size_t i, product *p) {
     *p = (product){0}; /* what is not read too: equal rows are found by comparing all of it */
     p->size[M] = rows->m[i], p->size[N] = rows->n[i], p->size[K] = rows->k[i];
     p->repeats = rows->repeats[i];
@@ -60,6 +56,11 @@ static cs_status read_row(const cs_machine *machines, size_t machine_count, cons
     if (m * n * k * repeats >= MOST) return CS_ERR_OVERFLOW;
     /* every product of folds, fold length and repeats lies below this */
     if ((m + side) * (n + side) * (k * 256 / (double)p->rate + side) * repeats >= 0x1p62) return CS_ERR_OVERFLOW;
+    /* nor any sum of bits or of transfers, in the worst of all mappings: every number moved for every product */
+    const double widths = (double)(p->a_bits + p->b_bits + p->c_bits + 2 * p->accumulator_bits + 3 * p->scale_bits);
+    const double steps = m * n * k * repeats;
+    const double transfer = widths / machine->dram_bits_per_cycle + (double)machine->dram_latency_cycles + 1;
+    if (steps * widths >= 0x1p61 || steps * transfer >= 0x1p61) return CS_ERR_OVERFLOW;
     if (p->image) {
         p->out_rows = rows->out_rows[i], p->out_cols = rows->out_cols[i];
         p->in_rows = rows->in_rows[i], p->in_cols = rows->in_cols[i];
@@ -73,6 +74,14 @@ static cs_status read_row(const cs_machine *machines, size_t machine_count, cons
         if (images * (double)p->in_rows * (double)p->in_cols * columns >= MOST) return CS_ERR_OVERFLOW;
     }
     return CS_OK;
+}
+
+/* Row i and its machine, checked. */
+static cs_status read_row(const cs_machine *machines, size_t machine_count, const cs_products *rows, size_t i,
+                          computer *machine, product *p) {
+    if (rows->machine[i] < 0 || (size_t)rows->machine[i] >= machine_count) return CS_ERR_RANGE;
+    *machine = computer_of(&machines[rows->machine[i]]);
+    return read_product(machine, rows, i, p);
 }
 
 static void write_row(const computer *machine, const product *p, const cost *c, const cs_costs *costs, size_t i) {

@@ -204,6 +204,18 @@ static void with_ends(const computer *machine, int64_t first_compute, int64_t af
     *busy += in + out + first - first_both + last - last_both;
 }
 
+/* Sums over the steps of one row: of the innermost loop, from its first to its last. */
+typedef struct {
+    int64_t sum, work, moving;
+} row;
+
+static inline void add_steps(const computer *machine, row *r, int64_t times, int64_t work, int64_t bits) {
+    const int64_t transfer = transfer_cycles(machine, bits);
+    r->sum += times * longer(work, transfer);
+    r->work += times * work;
+    r->moving += times * transfer;
+}
+
 bool nest_cycles(const computer *machine, const product *p, const tiling *t, int32_t order, int64_t limit,
                  int64_t *cycles, int64_t *busy) {
     const int32_t *dims = ORDERS[order];
@@ -220,6 +232,7 @@ bool nest_cycles(const computer *machine, const product *p, const tiling *t, int
     const int64_t saved = transfer_cycles(machine, load + store) * 2;
     int64_t sum = 0, moving = 0, done = 0;
     const int32_t inner = dims[2];
+    const int64_t turns = t->count[inner];
     const bool changed[3] = {inner == M, inner == N, inner == K}; /* by a turn of the innermost loop alone */
     for (int i = 0; i < kinds[0]; ++i) {
         for (int j = 0; j < kinds[1]; ++j) {
@@ -234,20 +247,22 @@ bool nest_cycles(const computer *machine, const product *p, const tiling *t, int
                                                        : t->partial[edge[M]][edge[N]];
             edge[inner] = EDGE;
             const int64_t load_edge = load_bits(t, edge, changed, late_k);
-            for (int l = 0; l < kinds[2]; ++l) {
-                const place *here[3] = {&at[0][i], &at[1][j], &at[2][l]};
-                const int64_t loaded = here[2]->last          ? next_load(t, dims, here)
-                                     : here[2]->before_last ? load_edge
-                                                            : load_full;
-                const int64_t stored = here[2]->first ? previous_store(t, dims, here) : store_full;
-                const int64_t times = here[0]->times * here[1]->times * here[2]->times;
-                const int64_t transfer = transfer_cycles(machine, loaded + stored);
-                edge[inner] = here[2]->last;
-                const int64_t work = t->compute[edge[M]][edge[N]][edge[K]];
-                sum += times * longer(work, transfer);
-                done += times * work;
-                moving += times * transfer;
+            const int64_t work_edge = t->compute[edge[M]][edge[N]][edge[K]];
+            edge[inner] = FULL;
+            const int64_t work_full = t->compute[edge[M]][edge[N]][edge[K]];
+            const place *begin[3] = {&at[0][i], &at[1][j], first[2]}, *end[3] = {&at[0][i], &at[1][j], last[2]};
+            const int64_t entered = previous_store(t, dims, begin), left = next_load(t, dims, end);
+            row r = {0, 0, 0};
+            if (turns == 1) {
+                add_steps(machine, &r, 1, work_edge, left + entered);
+            } else {
+                if (turns > 3) add_steps(machine, &r, turns - 3, work_full, load_full + store_full);
+                if (turns > 2) add_steps(machine, &r, 1, work_full, load_edge + store_full);
+                add_steps(machine, &r, 1, work_full, (turns > 2 ? load_full : load_edge) + entered);
+                add_steps(machine, &r, 1, work_edge, left + store_full);
             }
+            const int64_t times = at[0][i].times * at[1][j].times;
+            sum += times * r.sum, done += times * r.work, moving += times * r.moving;
             if (in_and_out + p->repeats * (sum + compute - done) - saved > limit) return false;
         }
     }

@@ -53,6 +53,13 @@ typedef struct {
     int32_t dataflows;
 } computer;
 
+/* A machine within its documented range, and as the closed form wants it. */
+bool machine_is_possible(const cs_machine *machine);
+computer computer_of(const cs_machine *machine);
+
+/* Row i, checked; no sum or product of the closed form can then wrap. */
+cs_status read_product(const computer *machine, const cs_products *rows, size_t i, product *p);
+
 /* Cycles of a transfer: latency + ceil(bits / bits per cycle); nothing to move takes no time.
  *
  * A product with the reciprocal is faster than the division. It is off by less than 2^-10 below 2^40 cycles, so only near

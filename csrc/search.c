@@ -91,6 +91,14 @@ static void try_groups(const computer *machine, const product *p, cs_dataflow da
     }
 }
 
+/* Is every transfer at most as long as the shortest step, whatever comes before and after it? Then the arrays never wait. */
+static bool never_waits(const computer *machine, const tiling *t, int32_t order) {
+    const bool spills = t->count[K] > 1 && ORDERS[order][2] != K;
+    const int64_t partial = spills ? t->partial[FULL][FULL] : 0;
+    const int64_t most = t->a[FULL][FULL] + t->b[FULL][FULL] + partial + longer(t->c[FULL][FULL], partial);
+    return transfer_cycles(machine, most) <= t->compute[EDGE][EDGE][EDGE];
+}
+
 static void try_orders(const computer *machine, const product *p, cs_dataflow dataflow, const tiling *t,
                        const int64_t tile[3], incumbent *best) {
     const int64_t compute = p->repeats * total_compute(t);
@@ -112,7 +120,7 @@ static void try_orders(const computer *machine, const product *p, cs_dataflow da
         if (is_beaten(best, bound, traffic)) continue;
         const mapping chosen = {dataflow, order, {tile[M], tile[N], tile[K]}, 1};
         int64_t cycles = bound, busy;
-        if (best->by_bound ||
+        if (best->by_bound || never_waits(machine, t, order) ||
             nest_cycles(machine, p, t, order, best->found ? best->cycles : INT64_MAX, &cycles, &busy)) {
             offer(best, &chosen, cycles, traffic);
         }

@@ -11,7 +11,21 @@ import os
 import sys
 
 import codesign
-from codesign.cli import apply, catalogue, cost, formats, look, report, reproduce, search, train, verify
+from codesign.cli import (
+    apply,
+    catalogue,
+    compare,
+    cost,
+    formats,
+    look,
+    quantize,
+    report,
+    reproduce,
+    search,
+    train,
+    verify,
+    whatif,
+)
 from codesign.errors import CodesignError
 
 INTERRUPTED = 130
@@ -22,7 +36,21 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="codesign", description=codesign.__doc__)
     top.add_argument("--version", action="version", version=f"codesign {codesign.__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for family in (search, apply, train, report, reproduce, cost, catalogue, formats, verify, look):
+    for family in (
+        search,
+        apply,
+        train,
+        quantize,
+        report,
+        compare,
+        reproduce,
+        cost,
+        whatif,
+        catalogue,
+        formats,
+        verify,
+        look,
+    ):
         family.add_commands(commands)
     return top
 

@@ -14,16 +14,18 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("run", metavar="RUN", type=Path, help="the directory of a search")
     command.add_argument("point", metavar="POINT", type=int, help="number of the trial, as the front names it")
     command.add_argument("--out", metavar="MODEL", type=Path, required=True, help="folder to write")
+    command.add_argument("--onnx", action="store_true", help="write MODEL/network.onnx as well: pruned, in float32")
     command.add_argument("--json", action="store_true", help="machine-readable output")
     command.set_defaults(execute=_apply)
 
 
 def _apply(arguments: argparse.Namespace) -> int:
-    from codesign.loop.apply import apply_point, trial_of  # imports torch, which takes seconds
+    from codesign.loop.apply import apply_point, export_onnx, trial_of  # imports torch, which takes seconds
 
     trial_of(arguments.run, arguments.point)
     print(f"training trial {arguments.point} again, from its seed", file=sys.stderr)
     applied = apply_point(arguments.run, arguments.point, arguments.out)
+    exported = export_onnx(arguments.out) if arguments.onnx else None
     measured = applied.trial.measurement
     trial_accuracy = measured.accuracy if measured else None
     if arguments.json:
@@ -33,6 +35,7 @@ def _apply(arguments: argparse.Namespace) -> int:
             "accuracy": applied.accuracy,
             "trial_accuracy": trial_accuracy,
             "point": applied.trial.point.to_json(),
+            "onnx": None if exported is None else str(exported),
         }
         print(json.dumps(record, indent=1))
         return 0
@@ -43,4 +46,6 @@ def _apply(arguments: argparse.Namespace) -> int:
         print(f"; the trial itself failed: {applied.trial.failure}")
     else:
         print(f"; {100 * trial_accuracy:.2f} % in the trial, which ran on another machine or with other libraries")
+    if exported is not None:
+        print(f"{exported}: the same network in float32")
     return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from codesign.design import DesignPoint, LayerFormats, uniform
 from codesign.errors import ConfigError, ModelError
 from codesign.hardware import Accelerator, load_accelerator
 from codesign.nn.data import import_function
+from codesign.whatif.grids import kept_channels
 from codesign.workload import Workload, builtin_workload, workload_names
 
 
@@ -76,7 +76,8 @@ def _add_point_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--scales", metavar="BITS/BLOCK", help="shared scales, for example 8/32 as in MX formats")
 
 
-def _workload(name: str, batch: int | None) -> Workload:
+def workload_of(name: str, batch: int | None) -> Workload:
+    """A built-in workload, or what `module:function` returns; 128 examples unless told otherwise."""
     module, colon, function = name.partition(":")
     if not colon:
         return builtin_workload(name, batch=128 if batch is None else batch)
@@ -113,17 +114,7 @@ def _kept(workload: Workload, share: float | None) -> dict[str, int]:
         return {}
     if not 0 < share <= 1:
         raise ConfigError(f"--keep must lie above 0 and at most at 1, got {share:g}")
-    groups = [group for group in workload.channel_groups.values() if not group.pinned and group.producers]
-    return {group.producers[0]: math.ceil(share * group.channels) for group in groups}
-
-
-def _scales(text: str | None) -> Scales:
-    if text is None:
-        return NO_SCALES
-    bits, _, block = text.partition("/")
-    if not (bits.isdecimal() and block.isdecimal()):
-        raise ConfigError(f"--scales must be BITS/BLOCK, for example 8/32, got '{text}'")
-    return Scales(bits=int(bits), block=int(block))
+    return kept_channels(workload, share)
 
 
 def _accelerator(arguments: argparse.Namespace) -> Accelerator:
@@ -134,9 +125,10 @@ def _accelerator(arguments: argparse.Namespace) -> Accelerator:
 
 def _run(arguments: argparse.Namespace) -> CostReport:
     accelerator = _accelerator(arguments)
-    workload = _workload(arguments.workload, arguments.batch)
+    workload = workload_of(arguments.workload, arguments.batch)
     point = _point(arguments, workload)
-    return simulate(workload, point, accelerator, optimizer=arguments.optimizer, scales=_scales(arguments.scales))
+    scales = Scales.parse(arguments.scales) if arguments.scales else NO_SCALES
+    return simulate(workload, point, accelerator, optimizer=arguments.optimizer, scales=scales)
 
 
 def _simulate(arguments: argparse.Namespace) -> int:
@@ -181,7 +173,7 @@ def _cost_record(cost: Cost) -> dict[str, Any]:
 
 def _simulate_scalesim(arguments: argparse.Namespace) -> int:
     accelerator = _accelerator(arguments)
-    workload = _workload(arguments.workload, arguments.batch)
+    workload = workload_of(arguments.workload, arguments.batch)
     network = workload.with_channels(_kept(workload, arguments.keep))
     rows = simulate_scalesim(network, accelerator)
     if arguments.json:

@@ -63,12 +63,25 @@ def _record(fmt: FloatFormat) -> dict[str, Any]:
         "max": fmt.max,
         "min_normal": fmt.min_normal,
         "min_subnormal": fmt.min_subnormal,
-        "epsilon": 2.0**-fmt.mantissa_bits,
+        "epsilon": _epsilon(fmt),
+        "quantum": fmt.quantum,
         "dynamic_range_db": _dynamic_range_db(fmt),
         "finite_values": _finite_values(fmt),
         "dtype": fmt.dtype_name,
         "values": fmt.values() if fmt.bits <= 8 else None,
     }
+
+
+def _epsilon(fmt: FloatFormat) -> float | None:
+    """Spacing of the normal numbers over the power of two below them; None where there is no normal number."""
+    return None if fmt.min_normal is None else 2.0**-fmt.mantissa_bits
+
+
+def _precision(fmt: FloatFormat) -> str:
+    epsilon = _epsilon(fmt)
+    if epsilon is None:
+        return f"steps of {_power(fmt.quantum)}; rounding errs by at most {fmt.quantum / 2:g}"
+    return f"epsilon {_power(epsilon)}; rounding a normal number errs by at most {50 * epsilon:.3g} %"
 
 
 def _smallest(fmt: FloatFormat) -> float | None:
@@ -99,7 +112,7 @@ def _print_table(named: dict[str, FloatFormat]) -> None:
         table.add_row(
             name,
             *map(str, (fmt.bits, fmt.exponent_bits, fmt.mantissa_bits, fmt.bias)),
-            *map(_number, (fmt.max, fmt.min_normal, fmt.min_subnormal, 2.0**-fmt.mantissa_bits)),
+            *map(_number, (fmt.max, fmt.min_normal, fmt.min_subnormal, _epsilon(fmt))),
             "-" if decibels is None else f"{decibels:.0f}",
             _reserved(fmt),
         )
@@ -112,11 +125,12 @@ def _print_one(name: str, fmt: FloatFormat) -> None:
     decibels = _dynamic_range_db(fmt)
     facts = {
         "also named": name if name != str(fmt) else "",
+        "not to be taken for": "e4m3fn, the E4M3 of the OCP standard, up to 448" if str(fmt) == "e4m3" else "",
         "dtype": fmt.dtype_name or "",
         "largest": _power(fmt.max),
         "smallest normal": _power(fmt.min_normal),
         "smallest subnormal": _power(fmt.min_subnormal),
-        "epsilon": f"{_power(2.0**-fmt.mantissa_bits)}; rounding errs by at most {50 * 2.0**-fmt.mantissa_bits:.3g} %",
+        "precision": _precision(fmt),
         "dynamic range": "" if decibels is None else f"{decibels:.1f} dB",
         "finite values": f"{_finite_values(fmt):,}",
         "reserved codes": _reserved(fmt),
@@ -127,7 +141,7 @@ def _print_one(name: str, fmt: FloatFormat) -> None:
     }
     for label, fact in facts.items():
         if fact:
-            print(f"  {label:20}{fact}")
+            print(f"  {label:20} {fact}")
     _print_values(fmt)
 
 

@@ -10,13 +10,16 @@ import sys
 from typing import Any
 
 from codesign.cli.cost_tables import print_report
-from codesign.cost import CostReport, simulate
+from codesign.cost import CostReport, Scales, simulate
+from codesign.cost.folds import folds_of
+from codesign.cost.lower import Product, products
+from codesign.cost.scales import NO_SCALES
 from codesign.cost.scalesim import ScaleSimCase, ScaleSimConvolution, counts_record, scalesim
 from codesign.cost.verify import case_of
 from codesign.design import DesignPoint, uniform
-from codesign.errors import ConfigError, did_you_mean
+from codesign.errors import ConfigError, did_you_mean, located
 from codesign.hardware import Accelerator, Dataflow, load_accelerator
-from codesign.workload import GemmShape, Workload, single_convolution, single_linear
+from codesign.workload import Convolution, GemmShape, Linear, Workload, single_convolution, single_linear
 
 _CONVOLUTION = ("size", "in", "out", "kernel", "stride", "pad", "dilation", "groups")
 
@@ -42,6 +45,9 @@ def simulate_layers(arguments: argparse.Namespace) -> int:
         raise ConfigError("give either a workload or a single layer (--gemm, --conv), not both")
     if arguments.mode == "scalesim":
         return _scalesim(arguments)
+    for option in ("formats", "keep"):
+        if getattr(arguments, option) is not None:
+            raise ConfigError(f"--{option} needs a whole network, not a single layer")
     report = _priced(arguments)
     if arguments.json:
         print(json.dumps(_record(report), indent=1))
@@ -52,11 +58,13 @@ def simulate_layers(arguments: argparse.Namespace) -> int:
 
 def _priced(arguments: argparse.Namespace) -> CostReport:
     point = DesignPoint.of(default=uniform(arguments.format or "bf16"))
-    return simulate(_single(arguments), point, _machine(arguments), optimizer=arguments.optimizer)
+    machine, scales = _machine(arguments), Scales.parse(arguments.scales) if arguments.scales else NO_SCALES
+    return simulate(_single(arguments), point, machine, optimizer=arguments.optimizer, scales=scales)
 
 
 def _record(report: CostReport) -> dict[str, Any]:
-    named = ("latency_s", "compute_s", "memory_s", "traffic_bits", "sram_bits", "energy_j", "utilisation")
+    named = ("latency_s", "compute_s", "memory_s", "traffic_bits", "first_bits", "second_bits", "result_bits",
+             "sram_bits", "energy_j", "utilisation")  # fmt: skip
     clock_hz = report.accelerator.array.clock_hz
     rows = []
     for row in report.rows:
@@ -71,7 +79,27 @@ def _record(report: CostReport) -> dict[str, Any]:
                 "mapping": " + ".join(row.mappings),
             }
         )
-    return {"schema": "codesign.simulate.layer/1", "mode": report.mode, "phases": rows}
+    product, forward = _forward(report), rows[0]
+    folds, efficiency = folds_of(report, product, 0)
+    return {
+        "schema": "codesign.simulate.layer/1",
+        "mode": report.mode,
+        "compute_cycles": forward["compute_cycles"],
+        "total_cycles": forward["cycles"],
+        "folds": folds,
+        "mapping_efficiency": efficiency,
+        "overall_utilisation": forward["utilisation"],
+        "dram_ifmap_bits": forward["first_bits"],
+        "dram_filter_bits": forward["second_bits"],
+        "dram_ofmap_bits": forward["result_bits"],
+        "phases": rows,
+    }
+
+
+def _forward(report: CostReport) -> Product:
+    layer = report.network.layers[0]
+    assert isinstance(layer, Convolution | Linear)  # so `_single` made it
+    return products(layer, report.network.batch)[0]
 
 
 def _machine(arguments: argparse.Namespace) -> Accelerator:
@@ -193,14 +221,25 @@ def _many(arguments: argparse.Namespace) -> int:
     rows = list(reader)
     if "layer_kind" in (reader.fieldnames or ()) and arguments.mode == "scalesim":
         names = [row.get("case_id", str(i)) for i, row in enumerate(rows)]
-        records = [counts_record(counts) for counts in scalesim([case_of(row) for row in rows])]
+        cases = [case_of(row) for row in rows]
+        limited = [case.bandwidth is not None for case in cases]
+        records = [counts_record(x, limited=y) for x, y in zip(scalesim(cases), limited, strict=True)]
+        if any(limited):
+            print(
+                f"{sum(limited)} layers have a bandwidth limit; what stalls and refetching change is not modelled there and "
+                "left empty",
+                file=sys.stderr,
+            )
     else:
         names = [row.get("name") or str(i) for i, row in enumerate(rows)]
-        layers = [_line(arguments, row, number) for number, row in enumerate(rows, start=2)]
-        if arguments.mode == "scalesim":
-            records = [counts_record(counts) for counts in scalesim([_scalesim_case(layer) for layer in layers])]
-        else:
-            records = [_totals(_priced(layer)) for layer in layers]
+        records = []
+        for number, row in enumerate(rows, start=2):
+            with located(f"line {number}"):
+                layer = _line(arguments, row)
+                if arguments.mode == "scalesim":
+                    records.append(counts_record(scalesim([_scalesim_case(layer)])[0]))
+                else:
+                    records.append(_totals(_priced(layer)))
     if arguments.json:
         lines = [{"name": name, **record} for name, record in zip(names, records, strict=True)]
         print(json.dumps({"schema": "codesign.simulate.layers/1", "mode": arguments.mode, "layers": lines}, indent=1))
@@ -212,7 +251,7 @@ def _many(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _line(arguments: argparse.Namespace, row: dict[str, str], number: int) -> argparse.Namespace:
+def _line(arguments: argparse.Namespace, row: dict[str, str]) -> argparse.Namespace:
     """The options with which one line would have been given alone."""
     values = {key.strip().lower(): value.strip() for key, value in row.items() if key and value and value.strip()}
     values.pop("name", None)
@@ -223,13 +262,13 @@ def _line(arguments: argparse.Namespace, row: dict[str, str], number: int) -> ar
     try:
         layer.dataflow = Dataflow(dataflow) if dataflow else None
     except ValueError:
-        raise ConfigError(f"line {number}: dataflow must be os, ws or is, got '{dataflow}'") from None
+        raise ConfigError(f"dataflow must be os, ws or is, got '{dataflow}'") from None
     if len(product) == 3 and not values:
         layer.gemm, layer.conv = ",".join(product), None
     elif values and not product:
         layer.gemm, layer.conv = None, ",".join(f"{key}={value}" for key, value in values.items())
     else:
-        raise ConfigError(f"line {number}: a layer has either m, n, k or {', '.join(_CONVOLUTION)}; got {dict(row)}")
+        raise ConfigError(f"a layer has either m, n, k or {', '.join(_CONVOLUTION)}; got {dict(row)}")
     return layer
 
 

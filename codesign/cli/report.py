@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from codesign.errors import RunDirectoryError
+from codesign.cli.compare import read_run
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -22,10 +22,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def _report(arguments: argparse.Namespace) -> int:
     from codesign.report import draw_front, render
 
-    path = arguments.run / "run.json"
-    if not path.is_file():
-        raise RunDirectoryError(f"{arguments.run} holds no run.json; name the directory of a finished search")
-    run = json.loads(path.read_text(encoding="utf-8"))
+    run = read_run(arguments.run)
     if arguments.json:
         print(json.dumps(run, indent=1))
         return 0

@@ -113,7 +113,7 @@ def _explained(error: RowError, rows: Columns) -> str:
     m, n, k = (int(np.broadcast_to(rows[name], (error.row + 1,))[error.row]) for name in "mnk")
     why = {
         "capacity": "no tile fits into the on-chip memory",
-        "overflow": "more than 2^55 multiply-accumulates",
+        "overflow": "more than 2^55 multiply-accumulates, or 2^61 bits or cycles",
         "range": "a size is not positive, or out of the core's range",
     }[error.reason]
     return f"row {error.row}: product {m} x {n} x {k}: {why}"

@@ -45,6 +45,7 @@ class Cost:
     memory_s : the DRAM channel is busy, access latencies included; the three overlap
     ideal_s : the multiply-accumulates on arrays that are always full
     traffic_bits : DRAM bits, both directions
+    first_bits, second_bits, result_bits : those of the operands and of the result of matrix products, partial sums included
     sram_bits : on-chip memory bits, both directions
     mac_j, sram_j, dram_j : energy of multiply-accumulates, on-chip memory, DRAM; the vector unit's own is not modelled
     """
@@ -56,6 +57,9 @@ class Cost:
     ideal_s: float = 0.0
     macs: float = 0
     traffic_bits: float = 0
+    first_bits: float = 0
+    second_bits: float = 0
+    result_bits: float = 0
     sram_bits: float = 0
     mac_j: float = 0.0
     sram_j: float = 0.0

@@ -107,6 +107,9 @@ class Rows:
             "ideal_s": macs * (256 / (machine.array.elements * clock)) / columns["rate"],
             "macs": macs,
             "traffic_bits": traffic,
+            "first_bits": costs["a_bits"],
+            "second_bits": costs["b_bits"],
+            "result_bits": costs["c_bits"],
             "sram_bits": costs["sram_bits"],
             "mac_j": macs * columns["mac_pj"] * 1e-12,
             "sram_j": costs["sram_bits"] * (machine.sram.energy_pj_per_bit * 1e-12),
@@ -139,6 +142,9 @@ class Rows:
             "ideal_s": zero,
             "macs": zero,
             "traffic_bits": bits,
+            "first_bits": zero,
+            "second_bits": zero,
+            "result_bits": zero,
             "sram_bits": 2 * bits,
             "mac_j": zero,
             "sram_j": 2 * bits * (machine.sram.energy_pj_per_bit * 1e-12),
@@ -159,7 +165,9 @@ class Rows:
                 f"{machine.array.rows} x {machine.array.cols}"
             )
         if error.reason == "overflow":
-            return CostError(f"{where}: more than 2^55 multiply-accumulates; use a smaller batch")
+            return CostError(
+                f"{where}: more than 2^55 multiply-accumulates, or 2^61 bits or cycles; use a smaller batch"
+            )
         return CostError(f"{where}: out of the core's range")
 
 

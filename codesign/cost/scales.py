@@ -21,6 +21,14 @@ class Scales:
         if self.block < 1 or not 0 <= self.bits <= 64:
             raise CostError(f"scales: block must be positive and bits 0 to 64, got {self.block} and {self.bits}")
 
+    @classmethod
+    def parse(cls, text: str) -> Scales:
+        """`BITS/BLOCK`, as in `8/32`."""
+        bits, _, block = text.partition("/")
+        if not (bits.isdecimal() and block.isdecimal()):
+            raise CostError(f"scales must be BITS/BLOCK, for example 8/32, got '{text}'")
+        return cls(bits=int(bits), block=int(block))
+
     def stored(self, numbers: int, width: int) -> int:
         """Bits of so many numbers of `width` bits."""
         return numbers * width + -(-numbers // self.block) * self.bits

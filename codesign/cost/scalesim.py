@@ -24,6 +24,9 @@ _LAYER_COLUMNS = struct_columns("cs_scalesim_layers")
 _COUNT_COLUMNS = struct_columns("cs_scalesim_counts")
 
 
+WITHOUT_STALLS = ("total_cycles", "overall_utilisation_pct")  # under a bandwidth limit, where stalls may lengthen them
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScaleSimConvolution:
     """A convolution as that simulator has it: on the padded image, one stride, output rows rounded up."""
@@ -56,7 +59,10 @@ class ScaleSimConvolution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScaleSimCase:
-    """One layer on one array. Memory in kB of one-byte words, as that simulator's configuration has it."""
+    """One layer on one array. Memory in kB of one-byte words, as that simulator's configuration has it.
+
+    bandwidth : DRAM words a cycle, that simulator's USER mode; None is its CALC mode, without limit
+    """
 
     layer: GemmShape | ScaleSimConvolution
     dataflow: Dataflow
@@ -65,10 +71,12 @@ class ScaleSimCase:
     ifmap_kb: int
     filter_kb: int
     ofmap_kb: int
+    bandwidth: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("rows", "cols", "ifmap_kb", "filter_kb", "ofmap_kb"):
-            if getattr(self, name) < 1:
+        for name in ("rows", "cols", "ifmap_kb", "filter_kb", "ofmap_kb", "bandwidth"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
                 raise CostError(f"{name} must be positive, got {getattr(self, name)}")
 
     @property
@@ -79,7 +87,11 @@ class ScaleSimCase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScaleSimCounts:
-    """What SCALE-Sim reports. Percentages as in its reports; words for SRAM and DRAM."""
+    """What SCALE-Sim reports. Percentages as in its reports; words for SRAM and DRAM.
+
+    dram_ifmap_reads, dram_filter_reads : None under a bandwidth limit where the operand is larger than half of its buffer,
+        and for the ifmap of a convolution: not modelled
+    """
 
     folds: int
     compute_cycles: int
@@ -90,8 +102,8 @@ class ScaleSimCounts:
     sram_ifmap_reads: int
     sram_filter_reads: int
     sram_ofmap_writes: int
-    dram_ifmap_reads: int
-    dram_filter_reads: int
+    dram_ifmap_reads: int | None
+    dram_filter_reads: int | None
     dram_ofmap_writes: int
 
 
@@ -134,15 +146,54 @@ def _result(case: ScaleSimCase, counts: dict[str, int]) -> ScaleSimCounts:
         case Dataflow.IS:
             mapped, busy = k * m, n / (n + 2 * rows + 2 * cols - 3)
     efficiency = 100 * mapped / (folds * rows * cols)
-    if isinstance(case.layer, ScaleSimConvolution):
-        counts = counts | {"dram_ifmap_reads": _ifmap_reads(case, case.layer)}
+    ifmap: int | None = counts["dram_ifmap_reads"]
+    weights: int | None = counts["dram_filter_reads"]
+    outputs = counts["dram_ofmap_writes"]
+    if case.bandwidth is not None:
+        ifmap, weights, outputs = _limited_dram(case, case.bandwidth)
+    elif isinstance(case.layer, ScaleSimConvolution):
+        ifmap = _ifmap_reads(case, case.layer)
     return ScaleSimCounts(
+        folds=folds,
+        compute_cycles=counts["compute_cycles"],
         total_cycles=counts["compute_cycles"],
         mapping_efficiency_pct=efficiency,
         compute_utilisation_pct=efficiency * busy,
         overall_utilisation_pct=100 * m * n * k / (max(1, counts["compute_cycles"]) * rows * cols),
-        **counts,
+        sram_ifmap_reads=counts["sram_ifmap_reads"],
+        sram_filter_reads=counts["sram_filter_reads"],
+        sram_ofmap_writes=counts["sram_ofmap_writes"],
+        dram_ifmap_reads=ifmap,
+        dram_filter_reads=weights,
+        dram_ofmap_writes=outputs,
     )
+
+
+def _limited_dram(case: ScaleSimCase, bandwidth: int) -> tuple[int | None, int | None, int]:
+    """DRAM words of ifmap, filter and ofmap under a bandwidth limit.
+
+    Operands are prefetched in lines of `bandwidth` words, with the empty places of folds at the edge. Where all lines fit
+    into the half of the buffer that is in use, each is fetched once.
+    """
+    m, n, k = case.gemm.m, case.gemm.n, case.gemm.k
+
+    def padded(size: int, side: int) -> int:
+        return -(-size // side) * side
+
+    match case.dataflow:
+        case Dataflow.OS:
+            ifmap, weights, passes = padded(m, case.rows) * k, k * padded(n, case.cols), 1
+        case Dataflow.WS:
+            ifmap, weights, passes = m * padded(k, case.rows), k * padded(n, case.cols), -(-k // case.rows)
+        case Dataflow.IS:
+            ifmap, weights, passes = k * padded(m, case.cols), n * padded(k, case.rows), -(-k // case.rows)
+
+    def fetched(words: int, kilobytes: int) -> int | None:
+        lines = -(-words // bandwidth)
+        return lines * bandwidth if lines <= -(-512 * kilobytes // bandwidth) else None
+
+    first = fetched(ifmap, case.ifmap_kb) if isinstance(case.layer, GemmShape) else None
+    return first, fetched(weights, case.filter_kb), passes * m * n
 
 
 def _ifmap_reads(case: ScaleSimCase, layer: ScaleSimConvolution) -> int:
@@ -195,7 +246,16 @@ def simulate_scalesim(network: Workload, accelerator: Accelerator) -> list[dict[
     ]
 
 
-def counts_record(counts: ScaleSimCounts) -> dict[str, Any]:
-    """The counts by name; percentages also as shares of 1 without their suffix."""
+def counts_record(counts: ScaleSimCounts, *, limited: bool = False) -> dict[str, Any]:
+    """The counts by name; percentages also as shares of 1 without their suffix. None: not modelled.
+
+    limited : under a bandwidth limit, so that stalls are possible
+    """
     record = {name: getattr(counts, name) for name in counts.__slots__}
-    return record | {name.removesuffix("_pct"): record[name] / 100 for name in record if name.endswith("_pct")}
+    if limited:
+        record |= dict.fromkeys(WITHOUT_STALLS)
+    return record | {
+        name.removesuffix("_pct"): None if value is None else value / 100
+        for name, value in record.items()
+        if name.endswith("_pct")
+    }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codesign.cost.mac import FITS, block_dot_adders, mac_area_um2, mac_energy_pj
-from codesign.cost.scalesim import ScaleSimCase, ScaleSimConvolution, ScaleSimCounts, scalesim
+from codesign.cost.scalesim import WITHOUT_STALLS, ScaleSimCase, ScaleSimConvolution, ScaleSimCounts, scalesim
 from codesign.errors import DataError
 from codesign.formats import FloatFormat
 from codesign.hardware import Dataflow, MacModel
@@ -78,6 +78,7 @@ def case_of(row: dict[str, str]) -> ScaleSimCase:
             ifmap_kb=int(row["ifmap_sram_kb"]),
             filter_kb=int(row["filter_sram_kb"]),
             ofmap_kb=int(row["ofmap_sram_kb"]),
+            bandwidth=int(row["dram_bandwidth_cfg"]) if row.get("bw_mode") == "USER" else None,
         )
     except (KeyError, ValueError) as error:
         raise DataError(
@@ -85,14 +86,11 @@ def case_of(row: dict[str, str]) -> ScaleSimCase:
         ) from error
 
 
-def _is_modelled(row: dict[str, str], column: str) -> bool:
-    """With a bandwidth limit, prefetching and stalls change DRAM counts and total time by rules that are not modelled."""
-    limited = row["bw_mode"] != "CALC"
-    if column.startswith("dram_"):
-        return not limited
-    if column in ("total_cycles", "overall_util_pct"):
-        return not limited or row["stall_cycles"] == "0"
-    return True
+def _is_modelled(row: dict[str, str], result: ScaleSimCounts, column: str) -> bool:
+    """Under a bandwidth limit total time is that without limit wherever the array did not stall."""
+    if _COLUMNS[column] in WITHOUT_STALLS and row.get("bw_mode") == "USER":
+        return row["stall_cycles"] == "0"
+    return getattr(result, _COLUMNS[column]) is not None
 
 
 def match_scalesim(rows: list[dict[str, str]]) -> list[ColumnMatch]:
@@ -100,7 +98,9 @@ def match_scalesim(rows: list[dict[str, str]]) -> list[ColumnMatch]:
     results = scalesim([case_of(row) for row in rows])
     found = []
     for column, field in _COLUMNS.items():
-        modelled = [(row, result) for row, result in zip(rows, results, strict=True) if _is_modelled(row, column)]
+        modelled = [
+            (row, result) for row, result in zip(rows, results, strict=True) if _is_modelled(row, result, column)
+        ]
         differing = tuple(row["case_id"] for row, result in modelled if not _equal(row[column], result, field))
         found.append(
             ColumnMatch(

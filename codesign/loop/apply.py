@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tomli_w
+import torch
 from torch import nn
 
 from codesign.config import structure
 from codesign.design import DesignPoint
-from codesign.errors import RunDirectoryError
+from codesign.errors import ConfigError, RunDirectoryError
 from codesign.loop.laboratory import Laboratory, fresh_network, load_data
 from codesign.loop.settings import DataSettings, NetworkSettings, load_settings
 from codesign.nn.lowp import convert, strip
@@ -19,7 +20,7 @@ from codesign.prune import load_pruned, save_pruned
 from codesign.records import read_toml
 from codesign.search import Trial, read_trials
 
-CONFIG, DESIGN = "config.toml", "design.toml"  # beside what `save_pruned` writes
+CONFIG, DESIGN, ONNX = "config.toml", "design.toml", "network.onnx"  # beside what `save_pruned` writes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +61,34 @@ def apply_point(run: Path, index: int, out: Path) -> Applied:
     loaded, point = load_applied(out)
     convert(loaded, point)
     return Applied(trial=trial, accuracy=evaluate(loaded, laboratory.data).top1)
+
+
+def export_onnx(folder: Path) -> Path:
+    """Write network.onnx beside what `apply_point` wrote: the pruned network in float32, for any batch size.
+
+    ONNX has no operator for most of the formats of a design; they stay in design.toml.
+    """
+    try:
+        import onnxscript  # noqa: F401  torch's exporter needs it, and both need onnx
+    except ImportError as error:
+        raise ConfigError(f"an ONNX file needs onnx and onnxscript ({error}); pip install 'codesign[onnx]'") from error
+    network, _ = load_applied(folder)
+    tables = read_toml(folder / CONFIG)
+    dataset, _ = load_data(structure(tables["data"], DataSettings, f"{folder / CONFIG}: data"))
+    example = torch.zeros(2, *dataset.image_shape)  # a batch of 1 would become a constant of the graph
+    path = folder / ONNX
+    torch.onnx.export(
+        network.eval(),
+        (example,),
+        path,
+        input_names=["images"],
+        output_names=["logits"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+    return path
 
 
 def load_applied(folder: Path) -> tuple[nn.Module, DesignPoint]:

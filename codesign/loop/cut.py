@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -27,6 +28,11 @@ from codesign.workload import Workload
 BATCH = 256  # images propagated at once by a structure search
 
 
+def chance(seed: int) -> torch.Generator:
+    """Random numbers that have nothing to do with the initial weights, which are drawn from `seed` itself."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence((seed, 1)).generate_state(1)[0]))
+
+
 def find_structure(
     network: nn.Module,
     groups: ChannelGroups,
@@ -39,7 +45,7 @@ def find_structure(
     if settings.sample is Sample.DATA:
         batches = iter(images[: settings.images].split(BATCH))
     else:
-        noise = noise_batches(images.shape[1:], settings.images, torch.Generator().manual_seed(seed), batch=BATCH)
+        noise = noise_batches(images.shape[1:], settings.images, chance(seed), batch=BATCH)
         batches = (batch.to(images.device) for batch in noise)
     return pca_channel_counts(network, batches, settings.structure, groups=groups, cost=cost)
 
@@ -54,7 +60,7 @@ def importance(network: nn.Module, groups: ChannelGroups, ranking: Ranking, seed
         case Ranking.BATCH_NORM:
             return batch_norm_importance(network, groups)
         case Ranking.RANDOM:
-            return random_importance(network, torch.Generator().manual_seed(seed))
+            return random_importance(network, chance(seed))
 
 
 def cost_of_counts(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from codesign.cost import Cost, CostReport, Optimizer, option_table, simulate
+from codesign.cost.report import area_um2
 from codesign.design import DesignPoint, LayerFormats
 from codesign.hardware import Accelerator
 from codesign.workload import Phase, Workload
@@ -58,6 +59,20 @@ class Pricing:
     def energy_j(self, point: DesignPoint) -> float:
         """Joules of a whole run."""
         return sum(cost.energy_j for cost in self.parts(point).values())
+
+    def peak_memory_bytes(self, point: DesignPoint) -> float:
+        """DRAM that a training step occupies before the cut, when all channels are there."""
+        dense = replace(point, channels=())
+        return float(simulate(self.workload, dense, self.accelerator, optimizer=self.optimizer).memory.peak_bytes)
+
+    def metrics(self) -> dict[str, Callable[[DesignPoint], float]]:
+        """What is recorded of every design beside its latency, by name."""
+        area = area_um2(self.accelerator)
+        return {
+            "energy_j": self.energy_j,
+            "peak_memory_bytes": self.peak_memory_bytes,
+            "area_um2": lambda _: area,
+        }
 
     def layer_tables(
         self, levels: Mapping[str, Sequence[int]], formats: Sequence[LayerFormats]

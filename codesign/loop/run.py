@@ -93,7 +93,10 @@ def run_search(
             method=method,
             seed=settings.search.seed,
             layer_latency=lambda layer: layers[layer.name],
-            metrics={"energy_j": Metric(cost=pricing.energy_j, limit=settings.limits.energy_j)},
+            metrics={
+                name: Metric(cost=cost, limit=getattr(settings.limits, name))
+                for name, cost in pricing.metrics().items()
+            },
             accuracy_floor=settings.limits.accuracy,
             latency_limit_s=settings.limits.latency_s,
             baselines=baseline_points(pricing.workload, settings.space),

@@ -120,11 +120,19 @@ class SearchSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Constraints on what may be returned; None: no limit."""
+    """Constraints on what may be returned; None: no limit.
+
+    accuracy : share of the test images, at least
+    latency_s, energy_j : of the whole training run, at most
+    peak_memory_bytes : DRAM occupied by a training step, at most
+    area_um2 : of the accelerator, at most; the same for every design of a search
+    """
 
     accuracy: float | None = None
     latency_s: float | None = None
     energy_j: float | None = None
+    peak_memory_bytes: float | None = None
+    area_um2: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -106,7 +106,7 @@ def _dataset(
 
 
 def _digits() -> Dataset:
-    """1,797 images of 8x8 from scikit-learn: every fifth (360) is for testing, the others (1,437) for training."""
+    """1,797 images of 8x8 from scikit-learn: every fifth (359) is for testing, the others (1,438) for training."""
     from sklearn.datasets import load_digits  # heavy import
 
     digits = load_digits()

@@ -36,6 +36,12 @@ class TrainingData:
     @classmethod
     def of(cls, dataset: Dataset, *, train_count: int | None = None, test_count: int | None = None) -> TrainingData:
         """The first `train_count` and `test_count` images (all, if None)."""
+        for name, count, there in (
+            ("train_images", train_count, len(dataset.train_images)),
+            ("test_images", test_count, len(dataset.test_images)),
+        ):
+            if count is not None and not 1 <= count <= there:
+                raise ConfigError(f"{name} must be 1 to {there}, the images of '{dataset.name}', got {count}")
         train, test = dataset.train_images[:train_count], dataset.test_images[:test_count]
         mean = train.mean(axis=(0, 2, 3), dtype=np.float64).reshape(1, -1, 1, 1)
         deviation = np.maximum(train.std(axis=(0, 2, 3), dtype=np.float64), 1e-6).reshape(1, -1, 1, 1)
@@ -180,10 +186,11 @@ def _transformed(
     transform: Callable[[torch.Tensor], torch.Tensor],
     seeds: tuple[int, int],
 ) -> torch.Tensor:
-    """Normalised `images` as `transform` leaves them."""
+    """Normalised `images` as `transform`, which filters on the CPU, leaves them."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
-        return (transform(images * data.deviation + data.mean) - data.mean) / data.deviation
+        pixels = transform((images * data.deviation + data.mean).cpu()).to(images.device)
+        return (pixels - data.mean) / data.deviation
 
 
 @torch.no_grad()

@@ -33,7 +33,7 @@ from codesign.preprocess.tables import LARGEST_RADIUS, bilateral_tables
 
 # Where sliding sums overtake taps, by measurement: docs/decisions/0032.
 _SLIDING_RADIUS = {"u8": 10, "f32": 20}
-_SLIDING_SIDE = 96
+_LARGE_SIDE = 96
 
 _DISTANCES = {"l1": lib.CS_DISTANCE_L1, "l2": lib.CS_DISTANCE_L2}
 
@@ -54,11 +54,11 @@ def gaussian_blur(
     ----------
     sigma : standard deviation in pixels, positive; a number, or one per sample, shape `x.shape[:-3]`
     kernel_size : odd width of the window in pixels; None is 2 ceil(3 sigma) + 1, for each sample its own
-    exact : True sums every tap: uint8 within 0.501 of a level, float32 within 2e-6 of the range.
-        False may take sliding sums of three cosines instead, where they are faster (a wide window on a large image
-        with one sigma): as fast at every sigma, within 0.65 of a level on photographs and noise, and 1.3e-3 of the
-        range at worst per axis. None, the default, is False for uint8, where most of that is below the rounding, and
-        True for float32.
+    exact : True sums every tap in float32: uint8 within 0.501 of a level, float32 within 2e-6 of the range.
+        False may take what is faster: for uint8 16-bit fixed point (a narrow window), for both sliding sums of three
+        cosines (a wide window on a large image with one sigma, as fast at every sigma). On photographs and noise that
+        is within 0.65 of a level; float32 is off by 1.3e-3 of the range at worst per axis. None, the default, is False
+        for uint8 with both sides of at least 96, True otherwise.
 
     References
     ----------
@@ -67,13 +67,15 @@ def gaussian_blur(
     images = look_at("gaussian_blur", x, out, border, isa)
     radius = checked_kernel_size("gaussian_blur", kernel_size)
     sigmas = sample_sigmas("gaussian_blur", sigma, images)
-    if len(sigmas) == 1 and not (images.suffix == "f32" if exact is None else exact):
+    if exact is None:
+        exact = images.suffix == "f32" or _least_side(images) < _LARGE_SIDE
+    if len(sigmas) == 1 and not exact:
         wide = math.ceil(3 * sigmas[0]) if radius is None else radius
         if _slides(images, sigmas[0], wide):
             waves = gaussian_waves(sigmas[0], wide)
             return run("slide", images, lib.cs_slide_scratch_bytes(images.width, wide), waves.describe())
     taps = gaussian_taps(sigmas, radius, images)
-    return _separable(images, taps, fixed=exact is not True and _fixed_point_does(images, taps))
+    return _separable(images, taps, fixed=not exact and _fixed_point_does(images, taps))
 
 
 def box_blur(x: Any, radius: int, *, border: str = "reflect101", out: Any = None, isa: str | None = None) -> Any:
@@ -128,11 +130,10 @@ def bilateral_filter(
     if planes := _table_planes(images, how, exact):
         how.distance = lib.CS_DISTANCE_L1  # of one channel, both are the same
         tables = bilateral_tables(how.sigma_space, how.sigma_range, how.radius, planes)
-        described = tables.describe()
         scratch_bytes = lib.cs_bilateral_table_scratch_bytes(
-            images.height, images.width, how.radius, how.channels, described.quads
+            images.height, images.width, how.radius, how.channels, tables.described.quads
         )
-        return run("bilateral_table", images, scratch_bytes, how, described, joint_channels=joint)
+        return run("bilateral_table", images, scratch_bytes, how, tables.described, joint_channels=joint)
     scratch_bytes = lib.cs_bilateral_scratch_bytes(images.height, images.width, how.radius, how.channels)
     return run("bilateral", images, scratch_bytes, how, joint_channels=joint)
 
@@ -180,11 +181,21 @@ def check_distance(where: str, distance: str) -> None:
 
 def _slides(images: Images, sigma: float, radius: int) -> bool:
     """Whether sliding sums are faster than taps, and three cosines a fair likeness of the kernel."""
-    item = images.source.itemsize
-    contiguous = images.source.strides[-1] == item and images.result.strides[-1] == item
     # Three cosines fit a window of about 3 sigma; a wider one is mostly zeros, a narrower one has steep ends.
     alike = 2.5 * sigma <= radius <= 3.5 * sigma
-    return contiguous and alike and radius >= _SLIDING_RADIUS[images.suffix] and _least_side(images) >= _SLIDING_SIDE
+    wide = radius >= _SLIDING_RADIUS[images.suffix] and _least_side(images) >= _LARGE_SIDE
+    return wide and alike and _contiguous(images)
+
+
+def _fixed_point_does(images: Images, taps: Taps) -> bool:
+    """Whether 16-bit fixed point can do this and is faster than float32."""
+    radius = int(taps.radius.max(initial=0))
+    suited = images.suffix == "u8" and images.chosen_isa >= lib.CS_ISA_AVX2 and _contiguous(images)
+    return suited and images.width >= lib.CS_LEAST_FIXED_WIDTH and radius <= lib.CS_LARGEST_FIXED
+
+
+def _contiguous(images: Images) -> bool:
+    return images.source.strides[-1] == images.result.strides[-1] == images.source.itemsize
 
 
 def _least_side(images: Images) -> int:
@@ -209,15 +220,8 @@ def _box(images: Images, radius: int) -> Any:
     return _separable(images, Taps.per_sample([half], images))
 
 
-def _fixed_point_does(images: Images, taps: Taps) -> bool:
-    return (
-        images.suffix == "u8"
-        and images.chosen_isa >= lib.CS_ISA_AVX2
-        and int(taps.radius.max(initial=0)) <= lib.CS_LARGEST_FIXED
-    )
-
-
 def _separable(images: Images, taps: Taps, *, fixed: bool = False) -> Any:
     largest = int(taps.radius.max(initial=0))
-    scratch_bytes = lib.cs_fir_scratch_bytes(images.height, images.width, largest)
-    return run("fir_fixed" if fixed else "fir", images, scratch_bytes, taps.describe())
+    name = "fir_fixed" if fixed else "fir"
+    scratch_bytes = getattr(lib, f"cs_{name}_scratch_bytes")(images.height, images.width, largest)
+    return run(name, images, scratch_bytes, taps.describe())

@@ -109,7 +109,8 @@ def _offsets(array: np.ndarray, leading: slice) -> np.ndarray:
     """Pixels from the first one of `array` to the first one of each plane, in C order of the leading axes."""
     offsets = np.zeros(1, np.int64)
     for length, stride in zip(array.shape[leading], array.strides[leading], strict=True):
-        offsets = np.add.outer(offsets, np.arange(length, dtype=np.int64) * (stride // array.itemsize)).ravel()
+        if length != 1:
+            offsets = np.add.outer(offsets, np.arange(length, dtype=np.int64) * (stride // array.itemsize)).ravel()
     return offsets
 
 

@@ -18,26 +18,10 @@ LARGEST_RADIUS = 140
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BilateralTables:
-    """`cs_bilateral_tables` with the arrays behind it."""
+    """A `cs_bilateral_tables *`, with the arrays that it points into."""
 
-    planes: int
-    upper: int
-    own: float
-    table: np.ndarray
-    shift: np.ndarray
-    dy: np.ndarray
-    dx: np.ndarray
-    weights: np.ndarray  # uint8 [tables, planes, 256], on a cache line
-
-    def describe(self) -> Any:
-        """A `cs_bilateral_tables *`; this object must outlive it."""
-        tables = ffi.new("cs_bilateral_tables *")
-        tables.planes, tables.upper, tables.own = self.planes, self.upper, self.own
-        tables.quads = len(self.table)
-        tables.table, tables.shift = pointer(self.table, "int64_t *"), pointer(self.shift, "int64_t *")
-        tables.dy, tables.dx = pointer(self.dy, "int32_t *"), pointer(self.dx, "int32_t *")
-        tables.weights = pointer(self.weights, "uint8_t *")
-        return tables
+    described: Any
+    arrays: tuple[np.ndarray, ...]
 
 
 def _quads(radius: int) -> dict[int, list[list[tuple[int, int]]]]:
@@ -74,16 +58,16 @@ def bilateral_tables(sigma_space: float, sigma_range: float, radius: int, planes
     sizes = [len(group) for group in quads.values()]
     shift = np.zeros(sum(sizes), np.int64)
     shift[np.cumsum([0, *sizes[:-1]])] = -np.diff(free, prepend=free[:1])
-    return BilateralTables(
-        planes=planes,
-        upper=max(upper, default=0),
-        own=scale * 2.0 ** int(free[-1]),
-        table=np.repeat(np.arange(len(sizes)), sizes),
-        shift=shift,
-        dy=np.ascontiguousarray(taps[:, 0]),
-        dx=np.ascontiguousarray(taps[:, 1]),
-        weights=_on_cache_line(split),
-    )
+    table = np.repeat(np.arange(len(sizes), dtype=np.int64), sizes)
+    dy, dx = (np.ascontiguousarray(taps[:, axis]) for axis in (0, 1))
+    bytes_ = _on_cache_line(split)  # uint8 [tables, planes, 256]
+    described = ffi.new("cs_bilateral_tables *")
+    described.planes, described.upper, described.own = planes, max(upper, default=0), scale * 2.0 ** int(free[-1])
+    described.quads = len(table)
+    described.table, described.shift = pointer(table, "int64_t *"), pointer(shift, "int64_t *")
+    described.dy, described.dx = pointer(dy, "int32_t *"), pointer(dx, "int32_t *")
+    described.weights = pointer(bytes_, "uint8_t *")
+    return BilateralTables(described=described, arrays=(table, shift, dy, dx, bytes_))
 
 
 def _on_cache_line(values: np.ndarray) -> np.ndarray:

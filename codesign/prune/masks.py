@@ -28,7 +28,10 @@ def maskable(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def random_masks(model: nn.Module, keep: float, generator: torch.Generator) -> Masks:
-    """A random choice over the whole network. `generator` is a CPU generator."""
+    """A random choice over the whole network.
+
+    `generator` is a CPU generator. Do not seed it as the initial weights were: masks would follow their signs.
+    """
     return _best({name: torch.rand(w.shape, generator=generator) for name, w in maskable(model).items()}, keep)
 
 

@@ -13,18 +13,25 @@ gives such a scale, by which the largest magnitude just fits; `round_scaled(x, f
 
     encode, decode, pack, unpack                  values, their codes, and codes as dense bits
     matmul(a, b, accumulate, chunk=n)             a product whose running sums are rounded
+    allocate(x, bits, axis=0), compare(...)       formats and scales chosen by the numbers themselves
     numpy_dtype, torch_dtype                      the dtype with the codes of a format, where there is one
 """
 
 from codesign.quantize.accumulate import matmul
+from codesign.quantize.allocate import Allocation, allocate, compare
 from codesign.quantize.codes import decode, encode, numpy_dtype, pack, torch_dtype, unpack
+from codesign.quantize.histogram import FloatHistogram
 from codesign.quantize.rounding import Rounding, round_to_format
 from codesign.quantize.scales import ScaleRule, absmax_scale, round_scaled
 
 __all__ = [
+    "Allocation",
+    "FloatHistogram",
     "Rounding",
     "ScaleRule",
     "absmax_scale",
+    "allocate",
+    "compare",
     "decode",
     "encode",
     "matmul",

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.errors import FormatError, ModelError
-from codesign.formats import FloatFormat
+from codesign.formats import FloatFormat, as_format, as_member
 from codesign.quantize.layout import ChannelFormats, Work, in_parts
-from codesign.quantize.rounding import MODES, Rounding, as_member, stochastic_key
+from codesign.quantize.rounding import MODES, Rounding, check_kind, stochastic_key, whole
 
 if TYPE_CHECKING:
     import torch
@@ -45,11 +45,12 @@ def matmul(
     rounding, seed, step : as in `round_to_format`; the random bits depend also on the chunk
     """
     rounding = as_member(Rounding, rounding)
-    fmt = FloatFormat.parse(accumulate) if isinstance(accumulate, str) else accumulate
+    fmt = as_format(accumulate)
     if not fmt.signed:
         raise FormatError(f"'{fmt}' has no sign and cannot hold a sum")
-    if chunk < 1 or threads < 1:
-        raise ModelError(f"chunk and threads must be 1 or more, got chunk={chunk}, threads={threads}")
+    chunk, threads = whole("chunk", chunk, 1), whole("threads", threads, 1)
+    for name, matrix in (("a", a), ("b", b)):
+        check_kind(matrix, name)
     if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[1] != b.shape[0]:
         raise ModelError(f"shapes (m, k) and (k, n) are needed, got {tuple(a.shape)} and {tuple(b.shape)}")
     for name, matrix in (("a", a), ("b", b)):

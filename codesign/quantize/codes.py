@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.errors import FormatError, ModelError
-from codesign.formats import FloatFormat, Reserved, Subnormals
+from codesign.formats import FloatFormat, Reserved, Subnormals, as_format
 
 if TYPE_CHECKING:
     import torch
@@ -19,12 +19,13 @@ _TABLE_BITS = 16  # formats up to here are decoded by a table of all their codes
 _AT_ONCE = 1 << 16  # codes taken apart into bits at a time, a multiple of 8
 
 
-def encode(x: Any, fmt: FloatFormat) -> npt.NDArray[Any]:
+def encode(x: Any, fmt: FloatFormat | str) -> npt.NDArray[Any]:
     """The codes of values of `fmt`: uint8, uint16 or uint32, the narrowest that holds `fmt.bits`, shape of `x`.
 
     `x` is float32 or float64, numpy or torch, and is not rounded: a number that is not a value of the format is an
     error, and so is NaN where the format has no code for it. Minus zero becomes zero in fnuz formats.
     """
+    fmt = as_format(fmt)
     values = np.asarray(x.detach().cpu() if hasattr(x, "detach") else x)
     magnitude = np.abs(values).astype(np.float64)
     top = (1 << (fmt.exponent_bits + fmt.mantissa_bits)) - 1
@@ -58,8 +59,9 @@ def encode(x: Any, fmt: FloatFormat) -> npt.NDArray[Any]:
     return codes.astype(np.min_scalar_type((1 << fmt.bits) - 1))
 
 
-def decode(codes: npt.NDArray[Any], fmt: FloatFormat) -> npt.NDArray[np.float32]:
+def decode(codes: npt.NDArray[Any], fmt: FloatFormat | str) -> npt.NDArray[np.float32]:
     """The float32 values of codes, integers of `fmt.bits` bits; the inverse of `encode`."""
+    fmt = as_format(fmt)
     codes = _checked(codes, fmt)
     return _table(fmt)[codes] if fmt.bits <= _TABLE_BITS else _values(codes.astype(np.int64), fmt)
 
@@ -95,11 +97,12 @@ def _values(code: npt.NDArray[np.int64], fmt: FloatFormat) -> npt.NDArray[np.flo
     return values.astype(np.float32)
 
 
-def pack(codes: npt.NDArray[Any], fmt: FloatFormat) -> npt.NDArray[np.uint8]:
+def pack(codes: npt.NDArray[Any], fmt: FloatFormat | str) -> npt.NDArray[np.uint8]:
     """Codes as dense bits: code i takes the bits i * fmt.bits ... of a little-endian stream, flat in C order.
 
     Shape: (ceil(codes.size * fmt.bits / 8),). Bits after the last code are 0.
     """
+    fmt = as_format(fmt)
     flat = np.ascontiguousarray(_checked(codes, fmt)).reshape(-1)
     places = np.arange(fmt.bits)
     parts = [
@@ -109,9 +112,9 @@ def pack(codes: npt.NDArray[Any], fmt: FloatFormat) -> npt.NDArray[np.uint8]:
     return np.concatenate(parts) if parts else np.empty(0, np.uint8)
 
 
-def unpack(packed: npt.NDArray[np.uint8], fmt: FloatFormat, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+def unpack(packed: npt.NDArray[np.uint8], fmt: FloatFormat | str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """The codes that `pack` made dense, in the dtype of `encode`."""
-    count = math.prod(shape)
+    fmt, count = as_format(fmt), math.prod(shape)
     needed = -(-count * fmt.bits // 8)
     if packed.dtype != np.uint8 or packed.shape != (needed,):
         raise ModelError(
@@ -128,8 +131,9 @@ def unpack(packed: npt.NDArray[np.uint8], fmt: FloatFormat, shape: tuple[int, ..
     return codes.reshape(shape)
 
 
-def numpy_dtype(fmt: FloatFormat) -> np.dtype[Any]:
+def numpy_dtype(fmt: FloatFormat | str) -> np.dtype[Any]:
     """The numpy or ml_dtypes dtype with the codes of `fmt`, so that `encode(x, fmt).view(dtype)` has its values."""
+    fmt = as_format(fmt)
     name = fmt.dtype_name
     if name is None:
         raise FormatError(f"no numpy dtype has the codes of '{fmt}'; keep them as integers")
@@ -142,10 +146,11 @@ def numpy_dtype(fmt: FloatFormat) -> np.dtype[Any]:
     return np.dtype(getattr(ml_dtypes, name))
 
 
-def torch_dtype(fmt: FloatFormat) -> torch.dtype:
+def torch_dtype(fmt: FloatFormat | str) -> torch.dtype:
     """The torch dtype with the codes of `fmt`, one number a code."""
     import torch
 
+    fmt = as_format(fmt)
     found = getattr(torch, fmt.dtype_name or "", None)
     if not isinstance(found, torch.dtype):
         raise FormatError(f"torch {torch.__version__} has no dtype with the codes of '{fmt}'; keep them as integers")

@@ -32,28 +32,28 @@ def round_dense(
     """
     if axis not in (None, 0) or not fmt.signed or not _is_dense(x, mode):
         return None
+    size, (table, short) = _size(x), _words(fmt, mode)
+    if size == 0 or (axis == 0 and not x.ndim) or (scaled and not (short and fmt.max)):
+        return None
     if out is None:
         out = _empty_like(x)
     elif out is not x and not _is_apart(x, out, mode):
         return None
-    table, short = _words(fmt, mode)
-    size = _size(x)
-    if size == 0 or (scaled and not (short and fmt.max)):
-        return None
     from codesign.quantize import kernels
 
     rows = 1 if axis is None else x.shape[0]
-    done = kernels.dense(mode, short, scaled)(_address(x), _address(out), rows, size // rows, table, *key)
+    done = kernels.dense(mode, short)(_address(x), _address(out), rows, size // rows, table, scaled, *key)
     return out if done else None
 
 
 def _is_dense(x: Any, mode: int) -> bool:
-    """Whether x is float32 on the CPU, without gaps, the first axis outermost, in C order where elements are counted."""
+    """Whether x is float32 on the CPU, as it lies in memory, without gaps, the first axis outermost, in C order where
+    elements are counted."""
     if isinstance(x, np.ndarray):
         return x.dtype == np.float32 and x.flags.c_contiguous and x.flags.aligned and x.flags.writeable
     import torch
 
-    if not isinstance(x, torch.Tensor) or x.dtype != torch.float32 or not x.is_cpu:
+    if not isinstance(x, torch.Tensor) or x.dtype != torch.float32 or not x.is_cpu or x.is_neg():
         return False
     return x.is_contiguous() or (mode != STOCHASTIC and x.is_contiguous(memory_format=torch.channels_last))
 

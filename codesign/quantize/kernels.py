@@ -1,10 +1,11 @@
 """The loops that round float32 arrays on the CPU, in numba. Imported by the first rounding.
 
-An array is seen as its bits (uint32), flat, in C order. Three layouts:
+An array is seen as its bits (uint32), flat, in C order. Four layouts:
 
     rows      rows of equal length, each with its own format and scale; a whole tensor is one row
     columns   the same for columns, where the channel axis is the last or nearly so
     blocks    one format, and a scale for every few neighbours
+    dense     one format, and if wanted a scale for each row that follows from its largest magnitude; found by an address
 
 The index of an element, for stochastic rounding, is counted in 32 bits of its own: as a sum with the loop's 64-bit counter
 it would halve the lanes.
@@ -171,23 +172,22 @@ def blocks(mode: int, short: bool) -> Kernel:
 
 
 @functools.cache
-def dense(mode: int, short: bool, scaled: bool) -> Callable[..., bool]:
-    """kernel(x_address, y_address, rows, length, words, key_low, key_high): whether it was done; if not, y is untouched
+def dense(mode: int, short: bool) -> Callable[..., bool]:
+    """kernel(x_address, y_address, rows, length, words, scaled, key_low, key_high): whether y was written
 
     Addresses instead of arrays, because a call with these costs a microsecond less for each.
-    scaled : short formula only; row r is scaled by the power of two at which its largest magnitude just does not clip.
-        Not done where a row has an infinity or NaN, or needs a scale that cannot be moved into the words, as in
-        `words.scaled_words`.
+    scaled : each row by the power of two at which its largest magnitude just does not clip; with the short formula only,
+        and not where a row has an infinity or NaN, or needs a scale that cannot be moved into the words
     """
 
-    @compiled("boolean(int64, int64, int64, int64, uint32[::1], uint32, uint32)")
-    def kernel(x_address, y_address, rows, length, words, key_low, key_high):
+    @compiled("boolean(int64, int64, int64, int64, uint32[::1], boolean, uint32, uint32)")
+    def kernel(x_address, y_address, rows, length, words, scaled, key_low, key_high):
         x, y = numba.carray(as_pointer(x_address), rows * length), numba.carray(as_pointer(y_address), rows * length)
         floor, limit = words[FLOOR], words[LIMIT]
         every = (words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7])
         buffer = np.empty(_BUFFER, np.uint32)
         moves = np.zeros(rows, np.uint32)
-        if scaled:
+        if short and scaled:
             for row in range(rows):
                 largest = u32(0)
                 for bits in x[row * length : (row + 1) * length]:

@@ -33,21 +33,21 @@ class ChannelFormats:
 
     @classmethod
     def of(cls, formats: Sequence[FloatFormat]) -> ChannelFormats:
-        """From one, or one for each channel; the same objects again, a thousand of them, cost 20 microseconds."""
-        ids = tuple(map(id, formats))
-        found = _recent.get(ids)
-        if found is None:
-            distinct = dict(zip(ids, formats, strict=True))
+        """From one, or one for each channel. Recent ones are remembered: a tuple by itself, a list by what is in it."""
+        key = id(formats) if isinstance(formats, tuple) else tuple(map(id, formats))
+        kept, found = _recent.get(key, (None, None))
+        if found is None or (isinstance(formats, tuple) and kept is not formats):
+            distinct = {id(fmt): fmt for fmt in formats}
             for fmt in distinct.values():
                 if not isinstance(fmt, FloatFormat):
                     raise FormatError(
                         f"fmt must be a list of a FloatFormat for each channel, got {str(fmt)[:60]!r} in it"
                     )
             place = dict(zip(distinct, range(len(distinct)), strict=True))
-            found = cls(tuple(distinct.values()), np.array([place[each] for each in ids], dtype=np.intp))
+            found = cls(tuple(distinct.values()), np.array([place[id(fmt)] for fmt in formats], dtype=np.intp))
             if len(_recent) >= _MOST_RECENT:
                 _recent.clear()
-            _recent[ids] = found  # it holds the objects, so that their ids stay theirs
+            _recent[key] = formats, found  # holds the objects, so that their ids stay theirs
         return found
 
     @property
@@ -60,7 +60,7 @@ class ChannelFormats:
         return _words_of(self, mode)
 
 
-_recent: dict[tuple[int, ...], ChannelFormats] = {}
+_recent: dict[int | tuple[int, ...], tuple[Sequence[FloatFormat], ChannelFormats]] = {}
 _MOST_RECENT = 64  # lists of formats remembered; a network has fewer layers, and its lists come back at every step
 
 
@@ -125,7 +125,8 @@ def _round_dense(source: Floats, result: Floats, scale: Floats | None, axis: int
     shape = source.shape or (1,)
     channels, inner = shape[axis], math.prod(shape[axis + 1 :])
     outer = math.prod(shape[:axis])
-    words, short = work.formats.words(work.mode)
+    given, short = work.formats.words(work.mode)
+    words = given
     if short and scale is not None and work.block is None:
         moved = np.empty((max(len(words), len(scale)), 2), np.uint32)
         if kernels.move_words(words, scale, moved):
@@ -145,10 +146,19 @@ def _round_dense(source: Floats, result: Floats, scale: Floats | None, axis: int
         run(kernels.rows(work.mode, short, scaled), words, each, length=inner, unit=inner)
     else:
         together = max(1, min(_WIDE_ROW // (channels * inner), outer))
-        table = _spread(words[:, :2] if short else words, channels, inner, together)
+        if words is given:
+            table = _table_of(work.formats, work.mode, channels, inner, together)
+        else:
+            table = _spread(words, channels, inner, together)
         if scaled:
-            each = np.tile(np.repeat(np.broadcast_to(each, channels), inner), together)
+            each = _spread(each.view(np.uint32)[:, None], channels, inner, together)[0].view(np.float32)
         run(kernels.columns(work.mode, short, scaled), table, each, length=outer, unit=table.shape[1])
+
+
+@functools.lru_cache(maxsize=_MOST_RECENT)
+def _table_of(formats: ChannelFormats, mode: int, channels: int, inner: int, together: int) -> Words:
+    words, short = formats.words(mode)
+    return _spread(words[:, :2] if short else words, channels, inner, together)
 
 
 def _spread(words: Words, channels: int, inner: int, together: int = 1) -> Words:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from codesign.errors import FormatError, ModelError, did_you_mean
-from codesign.formats import FloatFormat
+from codesign.errors import FormatError, ModelError
+from codesign.formats import FloatFormat, as_format, as_member
 from codesign.quantize import words
 from codesign.quantize.dense import round_dense
 from codesign.quantize.layout import ChannelFormats, Floats, Work, round_array, spread_scale
@@ -34,17 +35,6 @@ class Rounding(StrEnum):
     NEAREST_EVEN = "nearest-even"
     TOWARD_ZERO = "toward-zero"
     STOCHASTIC = "stochastic"  # the upper one with probability (x - lower) / (upper - lower)
-
-
-Member = TypeVar("Member", bound=StrEnum)
-
-
-def as_member(kind: type[Member], value: str) -> Member:
-    """The member of `kind` that `value` is or names."""
-    try:
-        return kind(value)
-    except ValueError:
-        raise FormatError(f"{kind.__name__} '{value}' is unknown{did_you_mean(str(value), kind)}") from None
 
 
 MODES = {
@@ -77,7 +67,7 @@ def round_to_format(
     ----------
     x : float32, float64, bfloat16 or float16; numpy or torch; any shape, contiguous or strided. Rounded once, from its
         own precision, and returned in it. Of a tensor that requires a gradient the result is detached.
-    fmt : one format, or one for each channel of `axis`; fastest where equal formats are the same object
+    fmt : one format, or one for each channel of `axis`; fastest where it is the same tuple at every call
     scale : positive; a number, shape (channels of `axis`,), or with `block` the shape of `x` with
         ceil(channels / block) on `axis`. Division and product are one float32 (float64) operation each, so that powers
         of two are exact unless they leave the range. 16-bit `x` take powers of two only.
@@ -96,12 +86,11 @@ def round_to_format(
         at_once = round_at_once(x, fmt, rounding, seed, step, out)
         if at_once is not None:
             return at_once
-    if not isinstance(x, np.ndarray) and not hasattr(x, "detach"):
-        raise ModelError(f"x must be a numpy array or a torch tensor, got {type(x).__name__}; use np.asarray")
-    formats = _formats(fmt)
+    check_kind(x)
+    formats = channel_formats(fmt)
     rounding = as_member(Rounding, rounding)
     dtype = str(x.dtype).removeprefix("torch.")
-    _check_array(x, out, dtype, threads)
+    _check_array(x, out, dtype)
     shape = tuple(x.shape)
     values = None if scale is None else np.asarray(_on_cpu(scale), dtype=np.float32)
     axis = _axis(axis, shape, formats, values, block)
@@ -112,7 +101,7 @@ def round_to_format(
         axis=axis,
         block=block,
         key=stochastic_key(rounding, seed, step),
-        threads=threads,
+        threads=whole("threads", threads, 1),
     )
     _check_precision(work, dtype)
     if isinstance(x, np.ndarray):
@@ -137,14 +126,14 @@ def round_at_once(
     mode = MODES.get(rounding)
     if mode is None or (mode == words.STOCHASTIC and seed is None):
         return None
-    fmt = FloatFormat.parse(fmt) if isinstance(fmt, str) else fmt
-    return round_dense(x, out, fmt, mode, stochastic_key(rounding, seed, step), scaled=scaled, axis=axis)
+    key = stochastic_key(rounding, seed, step)
+    return round_dense(x, out, as_format(fmt), mode, key, scaled=scaled, axis=axis)
 
 
 def _round_torch(x: torch.Tensor, out: torch.Tensor | None, work: Work) -> torch.Tensor:
     import torch
 
-    x = x.detach()
+    x = x.detach().resolve_neg()
     result = torch.empty_like(x) if out is None else out
     if x.device.type != "cpu":
         from codesign.quantize.integer import round_tensor
@@ -207,7 +196,8 @@ def _round_to_powers(x: Floats, work: Work) -> None:
     kernels.from_equal_binades(bits)
 
 
-def _formats(fmt: FloatFormat | str | Sequence[FloatFormat]) -> ChannelFormats:
+def channel_formats(fmt: FloatFormat | str | Sequence[FloatFormat]) -> ChannelFormats:
+    """One format, or one for each channel."""
     if isinstance(fmt, str):
         return ChannelFormats.of((FloatFormat.parse(fmt),))
     if isinstance(fmt, FloatFormat):
@@ -233,7 +223,7 @@ def stochastic_key(rounding: Rounding, seed: int | None, step: int) -> tuple[int
     if seed is None:
         raise FormatError("stochastic rounding needs a seed; pass seed=, and a new step= with every call")
     z, ones = 0, (1 << 64) - 1
-    for number in (seed, step):
+    for number in (whole("seed", seed), whole("step", step)):
         z = z + number + 0x9E3779B97F4A7C15 & ones
         z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & ones
         z = (z ^ z >> 27) * 0x94D049BB133111EB & ones
@@ -241,7 +231,24 @@ def stochastic_key(rounding: Rounding, seed: int | None, step: int) -> tuple[int
     return z & 0xFFFFFFFF, z >> 32
 
 
-def _check_array(x: Any, out: Any, dtype: str, threads: int) -> None:
+def whole(name: str, value: Any, least: int | None = None) -> int:
+    """`value` as an int."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ModelError(f"{name} must be a whole number, got {value!r}") from None
+    if least is not None and number < least:
+        raise ModelError(f"{name} must be {least} or more, got {number}")
+    return number
+
+
+def check_kind(x: Any, name: str = "x") -> None:
+    """Refuse what is neither a numpy array nor a tensor."""
+    if not isinstance(x, np.ndarray) and not hasattr(x, "detach"):
+        raise ModelError(f"{name} must be a numpy array or a torch tensor, got {type(x).__name__}; use np.asarray")
+
+
+def _check_array(x: Any, out: Any, dtype: str) -> None:
     if dtype not in _FLOATS:
         raise ModelError(f"x must be float32, float64, bfloat16 or float16, got {dtype}; convert it first")
     if out is not None and (type(out) is not type(x) or out.shape != x.shape or out.dtype != x.dtype):
@@ -249,8 +256,6 @@ def _check_array(x: Any, out: Any, dtype: str, threads: int) -> None:
         raise ModelError(f"out must be like x, {type(x).__name__} {tuple(x.shape)} {x.dtype}, got {got}")
     if out is not None and (not out.flags.writeable if isinstance(out, np.ndarray) else out.device != x.device):
         raise ModelError("out must be writeable and on the device of x; pass another array")
-    if threads < 1:
-        raise ModelError(f"threads must be 1 or more, got {threads}")
 
 
 def _check_precision(work: Work, dtype: str) -> None:
@@ -272,6 +277,13 @@ def _on_cpu(scale: Any) -> Any:
     return scale.detach().cpu() if hasattr(scale, "detach") else scale
 
 
+def axis_of(shape: tuple[int, ...], axis: int) -> int:
+    """The axis, counted from 0."""
+    if not -len(shape) <= whole("axis", axis) < len(shape):
+        raise ModelError(f"axis {axis} is out of range for shape {shape}; it counts from 0 to {len(shape) - 1}")
+    return axis % len(shape)
+
+
 def _axis(
     axis: int | None, shape: tuple[int, ...], formats: ChannelFormats, scale: Floats | None, block: int | None
 ) -> int:
@@ -280,16 +292,12 @@ def _axis(
         if len(formats.chosen) > 1 or block is not None or (scale is not None and scale.size > 1):
             raise ModelError("formats, scales or blocks of channels need axis=; pass the channel axis")
         return 0
-    if not -len(shape) <= axis < len(shape):
-        raise ModelError(f"axis {axis} is out of range for shape {shape}; it counts from 0 to {len(shape) - 1}")
-    axis %= len(shape)
+    axis = axis_of(shape, axis)
     if len(formats.chosen) not in (1, shape[axis]):
         raise ModelError(
             f"{len(formats.chosen)} formats for {shape[axis]} channels (axis {axis} of {shape}); pass one for each"
         )
-    if block is not None and block < 1:
-        raise ModelError(f"block must be 1 or more, got {block}")
-    if block is not None and len(formats.chosen) > 1:
+    if block is not None and whole("block", block, 1) and len(formats.chosen) > 1:
         raise ModelError("blocks share one format; pass a single format with block=")
     return axis
 

@@ -24,12 +24,27 @@ def _figure(panels: int) -> tuple[Any, list[Any]]:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ConfigError(f"figures need matplotlib ({error}); pip install 'codesign[plot]'") from error
-    figure = Figure(figsize=(6 * panels, 4.8), layout="constrained")
+    figure = Figure(figsize=(6 * panels, 5.2), layout="constrained")
     return figure, list(figure.subplots(1, panels, squeeze=False)[0])
 
 
-def _save(figure: Any, path: Path) -> None:
-    figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+def _plain_ticks(axes: Any) -> None:
+    """Numbers instead of powers of ten along a logarithmic x axis."""
+    from matplotlib.ticker import FuncFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.xaxis.set_minor_formatter(FuncFormatter(lambda x, _: f"{x:g}" if f"{x:e}"[0] in "25" else ""))
+
+
+def _save(figure: Any, panel: Any, columns: int, path: Path) -> None:
+    """One legend below all panels."""
+    from matplotlib import rc_context
+
+    handles, labels = panel.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize="small")
+    with rc_context({"svg.hashsalt": "codesign"}):  # the same rows give the same bytes
+        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def draw_retraining(parts: Sequence[tuple[RetrainingSettings, Sequence[Row]]], path: Path) -> None:
@@ -43,6 +58,7 @@ def draw_retraining(parts: Sequence[tuple[RetrainingSettings, Sequence[Row]]], p
     controls = (
         (retraining.SAME_MACS_SHORT, "#009e73", "^", "uniform width, equal MACs"),
         (retraining.RANDOM_SHORT, "#cc79a7", "v", "M1's counts, random ranking"),
+        (retraining.NORM_SHORT, "#56b4e9", "<", "M1's counts, batch-norm scale"),
         (retraining.SCRATCH, "#e69f00", "P", "M1's structure from scratch"),
     )
     for axes, (settings, rows) in zip(panels, parts, strict=True):
@@ -50,13 +66,12 @@ def draw_retraining(parts: Sequence[tuple[RetrainingSettings, Sequence[Row]]], p
             _errorbars(axes, [of(rows, short), of(rows, long)], colour, marker, label, line="-")
         for method, colour, marker, label in controls:
             _errorbars(axes, [of(rows, method)], colour, marker, label)
-        axes.set_xscale("log")
+        _plain_ticks(axes)
         axes.set_xlabel("retraining time, structure search included (CPU s)")
         axes.set_ylabel("top-1 test accuracy (%)")
         axes.set_title(settings.title)
         axes.grid(alpha=0.3)
-    panels[0].legend(fontsize="small")
-    _save(figure, path)
+    _save(figure, panels[0], 4, path)
 
 
 def _errorbars(
@@ -104,11 +119,10 @@ def draw_staged(parts: Sequence[tuple[StagedSettings, Sequence[Row]]], path: Pat
             )
         dense = mean(map(points, of(rows, staged.DENSE, -1)))
         axes.axhline(dense, color="black", lw=0.8, label="dense")
-        axes.set_xscale("log")
+        _plain_ticks(axes)
         axes.invert_xaxis()
         axes.set_xlabel("parameters left (% of the dense network)")
         axes.set_ylabel("top-1 test accuracy (%)")
         axes.set_title(settings.title)
         axes.grid(alpha=0.3)
-    panels[0].legend(fontsize="small", loc="lower left")
-    _save(figure, path)
+    _save(figure, panels[0], 5, path)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
 
 from codesign.errors import RunDirectoryError
 
@@ -47,28 +48,39 @@ class Row:
         return self.config, self.seed, self.method, self.level
 
 
-class Ledger:
+class Keyed(Protocol):
+    """A dataclass of numbers and words; the first part of its key is the digest of its configuration."""
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What tells one row from another."""
+
+
+AnyRow = TypeVar("AnyRow", bound=Keyed)
+
+
+class Ledger(Generic[AnyRow]):
     """The rows of a file; what a killed process left of a last line is cut off."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, kind: type[AnyRow]) -> None:
+        self.path, self._kind = path, kind
         path.parent.mkdir(parents=True, exist_ok=True)
         whole = path.read_bytes() if path.is_file() else b""
         if whole and not whole.endswith(b"\n"):
             os.truncate(path, whole.rfind(b"\n") + 1)
-        self.rows = read_rows(path)
+        self.rows = read_rows(path, kind)
 
-    def has(self, config: str, seed: int, method: str, level: int = 0) -> bool:
-        """Whether this training was done."""
-        return any(row.key == (config, seed, method, level) for row in self.rows)
+    def has(self, *key: Any) -> bool:
+        """Whether there is a row with this key."""
+        return any(row.key == key for row in self.rows)
 
-    def append(self, row: Row) -> None:
+    def append(self, row: AnyRow) -> None:
         """Write one row; it is on the disk when this returns."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(text, _columns(self._kind), lineterminator="\n")
         if not self.rows and (not self.path.is_file() or not self.path.stat().st_size):
             writer.writeheader()
-        writer.writerow(asdict(row))
+        writer.writerow(asdict(row))  # type: ignore[call-overload]  # a dataclass
         with self.path.open("a", encoding="utf-8") as file:
             file.write(text.getvalue())
             file.flush()
@@ -76,23 +88,25 @@ class Ledger:
         self.rows.append(row)
 
 
-_COLUMNS = [field.name for field in fields(Row)]
 _TYPES = {"str": str, "int": int, "float": float}
 
 
-def read_rows(path: Path) -> list[Row]:
+def _columns(kind: type[AnyRow]) -> list[str]:
+    return [field.name for field in fields(kind)]  # type: ignore[arg-type]  # a dataclass
+
+
+def read_rows(path: Path, kind: type[AnyRow]) -> list[AnyRow]:
     """Every row of a file; none where there is no file."""
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        if reader.fieldnames is not None and list(reader.fieldnames) != _COLUMNS:
+        if reader.fieldnames is not None and list(reader.fieldnames) != _columns(kind):
             raise RunDirectoryError(f"{path} has other columns than this version writes; name another --out")
-        return [
-            Row(**{field.name: _TYPES[str(field.type)](line[field.name]) for field in fields(Row)}) for line in reader
-        ]
+        types = {field.name: _TYPES[str(field.type)] for field in fields(kind)}  # type: ignore[arg-type]
+        return [kind(**{name: read(line[name]) for name, read in types.items()}) for line in reader]
 
 
-def of_config(rows: Iterable[Row], config: str) -> list[Row]:
+def of_config(rows: Iterable[AnyRow], config: str) -> list[AnyRow]:
     """The rows of one configuration."""
-    return [row for row in rows if row.config == config]
+    return [row for row in rows if row.key[0] == config]

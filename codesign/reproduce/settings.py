@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import codesign
 from codesign.config import load
@@ -99,10 +100,13 @@ def load_staged(path: str | Path) -> StagedSettings:
     return load(StagedSettings, path)
 
 
-def digest(settings: RetrainingSettings | StagedSettings) -> str:
-    """Twelve hexadecimal digits that differ between configurations, but for their title and number of seeds."""
+def digest(settings: Any, *grows: str) -> str:
+    """Twelve hexadecimal digits that differ between configurations, but for their title, their number of seeds and the
+    fields that `grows` names: more of those leaves results valid."""
     record = asdict(settings)
-    del record["title"], record["subject"]["seeds"]
+    del record["subject"]["seeds"]
+    for name in ("title", *grows):
+        del record[name]
     text = json.dumps(record, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

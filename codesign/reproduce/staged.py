@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from codesign.cost import Stage
+from codesign.loop.cut import chance
 from codesign.prune import (
     grasp_masks,
     l1_importance,
@@ -111,7 +112,7 @@ class _Arm:
         network = bench.fresh(self.seed)
         stages = [bench.search(network, settings.noise_images)]
         start = time.process_time()
-        noise = noise_batches(bench.dataset.image_shape, settings.noise_images, bench.order(self.seed))
+        noise = noise_batches(bench.dataset.image_shape, settings.noise_images, chance(self.seed))
         first = pca_channel_counts(
             network, (batch.to(settings.subject.device) for batch in noise), structure, groups=bench.groups
         )
@@ -148,7 +149,7 @@ class _Arm:
         batch = [(self.bench.data.train_images[:count], self.bench.data.train_labels[:count])]
         match method:
             case "random":
-                return random_masks(network, keep, self.bench.order(self.seed))
+                return random_masks(network, keep, chance(self.seed))
             case "magnitude":
                 return magnitude_masks(network, keep)
             case "SNIP":

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
+from typing import Any
 
 from scipy import stats
 
 from codesign.reproduce.ledger import Row
 
-Value = Callable[[Row], float]
+Value = Callable[[Any], float]  # of a row of any experiment
 
 
-def points(row: Row) -> float:
+def points(row: Any) -> float:
     """Top-1 accuracy in percent."""
     return 100 * row.top1
 
@@ -23,7 +24,7 @@ def of(rows: Sequence[Row], method: str, level: int = 0) -> list[Row]:
     return sorted((row for row in rows if row.method == method and row.level == level), key=lambda row: row.seed)
 
 
-def spread(rows: Sequence[Row], value: Value, form: str = ".2f") -> str:
+def spread(rows: Sequence[Any], value: Value, form: str = ".2f") -> str:
     """`mean ± standard deviation` over seeds; the deviation is left out where there is none."""
     values = [value(row) for row in rows]
     if len(set(values)) == 1:
@@ -40,7 +41,7 @@ class Difference:
     high: float
 
     @classmethod
-    def between(cls, ours: Sequence[Row], theirs: Sequence[Row], value: Value = points) -> Difference:
+    def between(cls, ours: Sequence[Any], theirs: Sequence[Any], value: Value = points) -> Difference:
         """`ours` minus `theirs`; both hold the same seeds in the same order."""
         pairs = [value(one) - value(other) for one, other in zip(ours, theirs, strict=True)]
         middle = mean(pairs)
@@ -50,10 +51,10 @@ class Difference:
     def __str__(self) -> str:
         return f"{self.mean:+.2f} points (95 % interval {self.low:+.2f} to {self.high:+.2f})"
 
-    def verdict(self, at_least: float) -> str:
-        """Whether the difference is at least this: for certain, on average, or not."""
-        if self.low >= at_least:
+    def verdict(self, bound: float) -> str:
+        """Whether the difference is above a bound: with its whole interval, on average only, or not."""
+        if self.low > bound:
             return "reproduced"
-        if self.mean >= at_least:
+        if self.mean > bound:
             return "partly reproduced"
-        return "not reproduced" + (" (but within the noise)" if self.high >= at_least else "")
+        return "not reproduced" + (" (but within the noise)" if self.high > bound else "")

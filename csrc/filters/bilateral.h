@@ -12,10 +12,9 @@
 #undef V
 #define V(name) AT_LANES(name, MOST_LANES)
 
+#if MOST_LANES < 16
 static inline V(vf) at_least(V(vf) value, V(vf) least) {
-#if MOST_LANES == 16
-    return (V(vf))_mm512_max_ps((__m512)value, (__m512)least);
-#elif MOST_LANES == 8
+#if MOST_LANES == 8
     return (V(vf))_mm256_max_ps((__m256)value, (__m256)least);
 #elif defined(__SSE2__)
     return (V(vf))_mm_max_ps((__m128)value, (__m128)least);
@@ -24,13 +23,24 @@ static inline V(vf) at_least(V(vf) value, V(vf) least) {
     return (V(vf))((above & (V(vi))value) | (~above & (V(vi))least));
 #endif
 }
+#endif
 
-/* t = 2^t for t <= 0, relative error 2e-7 down to 2^-126, below which it stays there; CHAINS vectors side by side.
- * The polynomial is the best fit of degree 5 to 2^f for |f| <= 1/2, by reweighted least squares (docs/decisions/0033). */
-static inline __attribute__((always_inline)) void exp2_of(V(vf) t[CHAINS]) {
-    const float magic = 0x1.8p23f; /* adding it leaves round(t) in the low bits */
-    V(vf) whole[CHAINS], power[CHAINS];
 #define EACH _Pragma("GCC unroll 8") for (int i = 0; i < CHAINS; ++i)
+
+/* t = 2^t for t <= 0, relative error 3e-6; CHAINS vectors side by side. The fraction's power is the best polynomial fit of
+ * degree 4 (in [0, 1)) or 5 (in [-1/2, 1/2], 2e-7) by reweighted least squares (docs/decisions/0033). */
+static inline __attribute__((always_inline)) void exp2_of(V(vf) t[CHAINS]) {
+    V(vf) whole[CHAINS], power[CHAINS];
+#if MOST_LANES == 16 /* has instructions for t - floor(t) and for power * 2^floor(t) */
+    EACH whole[i] = t[i];
+    EACH t[i] = (V(vf))_mm512_reduce_ps((__m512)t[i], 1);
+    EACH power[i] = t[i] * 0.013534167781472206f + 0.05201146379113197f;
+    EACH power[i] = power[i] * t[i] + 0.2414427548646927f;
+    EACH power[i] = power[i] * t[i] + 0.6930038332939148f;
+    EACH power[i] = power[i] * t[i] + 1.0000026226043701f;
+    EACH t[i] = (V(vf))_mm512_scalef_ps((__m512)power[i], (__m512)whole[i]);
+#else /* down to 2^-126, below which it stays there */
+    const float magic = 0x1.8p23f; /* adding it leaves round(t) in the low bits */
     EACH t[i] = at_least(t[i], V(all)(-126.0f));
     EACH whole[i] = t[i] + magic;
     EACH t[i] -= whole[i] - magic;
@@ -40,6 +50,7 @@ static inline __attribute__((always_inline)) void exp2_of(V(vf) t[CHAINS]) {
     EACH power[i] = power[i] * t[i] + 0.6931469440460205f;
     EACH power[i] = power[i] * t[i] + 1.0000001192092896f;
     EACH t[i] = (V(vf))((V(vi))power[i] + ((V(vi))whole[i] << 23));
+#endif
 }
 
 typedef struct {

@@ -69,22 +69,48 @@ static inline void fetch_to_write(uintptr_t from, int64_t bytes) {
 #define FETCH_BYTES 4096
 static inline int64_t rows_ahead(int64_t width, int64_t pixel_bytes) { return FETCH_BYTES / (width * pixel_bytes) + 1; }
 
+/* Whether a border map is one reflection: every position reads the pixel before the one of the position before. */
+static inline bool turns_back(const int64_t *map, int64_t count) {
+    return count > 0 && map[0] >= 0 && map[0] - map[count - 1] == count - 1;
+}
+
+/* to[i] = last[-i]. */
+static inline void copy_reversed_u8(const uint8_t *last, int64_t count, uint8_t *to) {
+    int64_t i = 0;
+    for (; i + 4 <= count; i += 4) {
+        uint32_t pixels;
+        memcpy(&pixels, last - i - 3, 4);
+        pixels = __builtin_bswap32(pixels);
+        memcpy(to + i, &pixels, 4);
+    }
+    for (; i < count; ++i) to[i] = last[-i];
+}
+
+static inline void copy_reversed_f32(const float *last, int64_t count, float *to) {
+    for (int64_t i = 0; i < count; ++i) to[i] = last[-i];
+}
+
 /* Copy `count` pixels of one row from position `first` on, borders included, to contiguous `line`.
  * `map` is fill_border_map's for the same positions; -1 gives zero. */
-#define DEFINE_READ_LINE(NAME, PIXEL)                                                                                \
-    static inline void NAME(const PIXEL *row, int64_t step, int64_t width, int64_t first, int64_t count,             \
-                            const int64_t *map, PIXEL *line) {                                                       \
+#define DEFINE_READ_LINE(SUFFIX, PIXEL)                                                                              \
+    static inline void read_border_##SUFFIX(const PIXEL *row, int64_t step, int64_t count, const int64_t *map,       \
+                                            PIXEL *line) {                                                           \
+        if (step == 1 && turns_back(map, count)) copy_reversed_##SUFFIX(row + map[0], count, line);                  \
+        else for (int64_t i = 0; i < count; ++i) line[i] = map[i] < 0 ? 0 : row[map[i] * step];                      \
+    }                                                                                                                \
+    static inline void read_line_##SUFFIX(const PIXEL *row, int64_t step, int64_t width, int64_t first,              \
+                                          int64_t count, const int64_t *map, PIXEL *line) {                          \
         const int64_t inner = larger(0, smaller(count, -first));                                                     \
         const int64_t after = larger(inner, smaller(count, width - first));                                          \
-        for (int64_t i = 0; i < inner; ++i) line[i] = map[i] < 0 ? 0 : row[map[i] * step];                           \
+        if (inner > 0) read_border_##SUFFIX(row, step, inner, map, line);                                            \
         const PIXEL *from = row + (first + inner) * step;                                                            \
         if (after > inner && step == 1) memcpy(line + inner, from, (size_t)(after - inner) * sizeof(PIXEL));         \
         else if (step == 3) for (int64_t i = 0; i < after - inner; ++i) line[inner + i] = from[3 * i];               \
         else for (int64_t i = 0; i < after - inner; ++i) line[inner + i] = from[i * step];                           \
-        for (int64_t i = after; i < count; ++i) line[i] = map[i] < 0 ? 0 : row[map[i] * step];                       \
+        if (after < count) read_border_##SUFFIX(row, step, count - after, map + after, line + after);                \
     }
-DEFINE_READ_LINE(read_line_u8, uint8_t)
-DEFINE_READ_LINE(read_line_f32, float)
+DEFINE_READ_LINE(u8, uint8_t)
+DEFINE_READ_LINE(f32, float)
 #undef DEFINE_READ_LINE
 
 /* The way back: contiguous pixels to pixels `step` apart. */

@@ -45,9 +45,15 @@ cs_status cs_fir_f32(const cs_images *images, const float *src, const cs_taps *t
     return valid(images) ? CALL(images, fir_f32, src, taps, scratch, scratch_bytes, dst) : CS_ERR_RANGE;
 }
 
+int64_t cs_fir_fixed_scratch_bytes(int64_t height, int64_t width, int64_t radius) {
+    return 8 * (smaller(width, 1024) + 2 * radius + 32) + width + 4 * (radius + 1) + 8 * (height + 2 * radius + 4) + 512;
+}
+
 cs_status cs_fir_fixed_u8(const cs_images *images, const uint8_t *src, const cs_taps *taps, void *scratch,
                           int64_t scratch_bytes, uint8_t *dst) {
-    if (!valid(images) || images->isa < CS_ISA_AVX2) return CS_ERR_RANGE;
+    if (!valid(images) || images->isa < CS_ISA_AVX2 || images->width < CS_LEAST_FIXED_WIDTH || images->src_column != 1 ||
+        images->dst_column != 1)
+        return CS_ERR_RANGE;
     for (int64_t n = 0; n < images->planes; ++n)
         if (taps->radius[n] > CS_LARGEST_FIXED) return CS_ERR_RANGE;
 #if defined(__x86_64__)

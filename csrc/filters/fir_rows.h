@@ -1,50 +1,47 @@
-/* Symmetric separable filter of one plane; included once per pixel type and arithmetic with PIXEL and P(name), VALUE and
- * WEIGHT (of intermediate results), LANES_OF(block) and WITH_LANES(block, function, ...).
+/* Symmetric separable filter of one plane; included once per pixel type with PIXEL and P(name).
  *
  * The plane is cut into column tiles. Down a tile, each source row is read once, split into phases, filtered across and
- * kept as VALUEs in a ring of 2*radius+4 rows small enough for the first-level cache; four output rows at a time are
+ * kept as floats in a ring of 2*radius+4 rows small enough for the first-level cache; four output rows at a time are
  * then filtered down from the ring.
  */
 
 typedef struct {
-    VALUE *ring, *phases;
-    const VALUE **rows, **taps; /* [t]: ring row of image row t - radius; phase row of column t - radius */
+    float *ring, *phases;
+    const float **rows, **taps; /* [t]: ring row of image row t - radius; phase row of column t - radius */
     int64_t *map;
     PIXEL *line, *stage, *packed;
-    WEIGHT *weights;
     bool stream;
     int64_t slots, row_stride, phase_stride, pad, tile, together;
-    int64_t radius, x0, first; /* that the tables and weights are filled for; x0 and first are -1 before that */
+    int64_t radius, x0; /* that the tables are filled for; x0 is -1 before that */
 } P(fir_plan);
 
 /* Cut the scratch memory; the largest possible radius of this call decides. */
 static bool P(plan)(P(fir_plan) *plan, arena from, int64_t height, int64_t width, int64_t radius) {
-    plan->radius = radius, plan->x0 = plan->first = -1;
+    plan->radius = radius, plan->x0 = -1;
     plan->slots = smaller(2 * radius + 4, height);
     plan->pad = round_up(radius, 4);
-    plan->tile = fir_tile(width, plan->slots * (int64_t)sizeof(VALUE));
+    plan->tile = fir_tile(width, plan->slots);
     plan->row_stride = plan->tile + ROW_SKEW;
-    plan->phase_stride = round_up((plan->tile + 2 * plan->pad) / 4 + 16, 16);
+    plan->phase_stride = round_up((plan->tile + 2 * plan->pad) / 4 + LINE_SLACK, 16);
     const int64_t bytes = plan->tile * (int64_t)sizeof(PIXEL);
     plan->together = bytes <= 64 ? ROWS_READ : bytes <= 256 ? ROWS_READ / 2 : 1;
-    plan->ring = arena_take(&from, (plan->slots + 1) * plan->row_stride * (int64_t)sizeof(VALUE));
-    plan->phases = arena_take(&from, ROWS_READ * 4 * plan->phase_stride * (int64_t)sizeof(VALUE));
-    plan->rows = arena_take(&from, (height + 2 * radius + 4) * (int64_t)sizeof(VALUE *));
-    plan->taps = arena_take(&from, (2 * radius + 4) * (int64_t)sizeof(VALUE *));
+    plan->ring = arena_take(&from, (plan->slots + 1) * plan->row_stride * 4);
+    plan->phases = arena_take(&from, ROWS_READ * 4 * plan->phase_stride * 4);
+    plan->rows = arena_take(&from, (height + 2 * radius + 4) * (int64_t)sizeof(float *));
+    plan->taps = arena_take(&from, (2 * radius + 4) * (int64_t)sizeof(float *));
     plan->map = arena_take(&from, (plan->tile + 2 * plan->pad) * 8);
     plan->line = arena_take(&from, ROWS_READ * 4 * plan->phase_stride * (int64_t)sizeof(PIXEL));
     plan->stage = arena_take(&from, 4 * plan->tile * (int64_t)sizeof(PIXEL));
     plan->packed = arena_take(&from, 4 * plan->tile * (int64_t)sizeof(PIXEL));
-    plan->weights = arena_take(&from, (radius + 1) * (int64_t)sizeof(WEIGHT));
-    if (plan->weights == NULL) return false;
-    for (int64_t x = 0; x < plan->row_stride; ++x) plan->ring[plan->slots * plan->row_stride + x] = BLACK;
+    if (plan->packed == NULL) return false;
+    memset(plan->ring + plan->slots * plan->row_stride, 0, (size_t)plan->row_stride * 4);
     return true;
 }
 
 /* The pointers and the border map of the tile at x0. */
 static void P(fill_tables)(P(fir_plan) *plan, const cs_images *images, int64_t x0, int64_t count) {
     const int64_t radius = plan->radius, height = images->height;
-    const VALUE **rows = plan->rows + radius;
+    const float **rows = plan->rows + radius;
     for (int64_t y = 0, slot = 0; y < height; ++y, slot = slot + 1 == plan->slots ? 0 : slot + 1)
         rows[y] = plan->ring + slot * plan->row_stride;
     for (int64_t t = -radius; t < height + radius + 4; t = t == -1 ? height : t + 1) {
@@ -61,7 +58,7 @@ static void P(fill_tables)(P(fir_plan) *plan, const cs_images *images, int64_t x
  * taken for all rows before the next one, since what has just been stored in pieces is slow to load at once; long rows do
  * not notice. */
 static void P(read_rows)(const P(fir_plan) *plan, const cs_images *images, const PIXEL *src, int64_t first, int64_t rows,
-                         int64_t count, const WEIGHT *weights) {
+                         int64_t count, const float *weights) {
     const int64_t left = plan->x0 - plan->pad, length = count + 2 * plan->pad, step = images->src_column;
     const int64_t ahead = rows_ahead(count, sizeof(PIXEL)) * images->src_row * (int64_t)sizeof(PIXEL);
     const bool in_place = step == 1 && left >= 0 && left + round_up(length, MOST_BLOCK) <= images->width;
@@ -75,16 +72,16 @@ static void P(read_rows)(const P(fir_plan) *plan, const cs_images *images, const
     }
     for (int64_t j = 0; j < rows; ++j)
         for (int64_t at = 0; at < length;) {
-            const int64_t block = BLOCK_OF(length - at);
-            WITH_LANES(block, P(spread), lines[j] + at, plan->phases + j * 4 * plan->phase_stride + at / 4,
+            const int64_t block = block_of(length - at);
+            BY_BLOCK(block, P(spread), lines[j] + at, plan->phases + j * 4 * plan->phase_stride + at / 4,
                      plan->phase_stride);
             at += block;
         }
     for (int64_t j = 0; j < rows; ++j) {
-        VALUE *row = plan->ring + (plan->rows[plan->radius + first + j] - plan->ring);
+        float *row = plan->ring + (plan->rows[plan->radius + first + j] - plan->ring);
         for (int64_t x = 0; x < count;) {
-            const int64_t block = BLOCK_OF(count - x);
-            WITH_LANES(block, ACROSS, plan->taps + plan->radius, j * 4 * plan->phase_stride + x / 4, weights,
+            const int64_t block = block_of(count - x);
+            BY_BLOCK(block, across, plan->taps + plan->radius, j * 4 * plan->phase_stride + x / 4, weights,
                      plan->radius, row + x);
             x += block;
         }
@@ -109,7 +106,7 @@ static void P(write_rows)(const P(fir_plan) *plan, const cs_images *images, PIXE
 
 /* Columns x0 .. x0+count-1 of one plane. */
 static void P(fir_tile_of)(P(fir_plan) *plan, const cs_images *images, const PIXEL *src, PIXEL *dst, int64_t x0,
-                           int64_t count, const WEIGHT *weights) {
+                           int64_t count, const float *weights) {
     const int64_t height = images->height, radius = plan->radius;
     if (plan->x0 != x0) P(fill_tables)(plan, images, x0, count);
     const int64_t ahead = rows_ahead(count, sizeof(PIXEL)) * images->dst_row * (int64_t)sizeof(PIXEL);
@@ -125,12 +122,12 @@ static void P(fir_tile_of)(P(fir_plan) *plan, const cs_images *images, const PIX
             fetch_to_write((uintptr_t)(dst + (y + j) * images->dst_row + x0) + (uintptr_t)ahead,
                            count * (int64_t)sizeof(PIXEL));
         for (int64_t x = 0; x < count;) {
-            const int64_t block = BLOCK_OF(count - x);
+            const int64_t block = block_of(count - x);
             const bool whole = direct && x + block <= count;
             PIXEL *to[4];
             for (int64_t j = 0; j < 4; ++j)
                 to[j] = whole ? dst + (y + j) * images->dst_row + x0 + x : plan->stage + j * plan->tile + x;
-            WITH_LANES(block, P(down), plan->rows + y + radius, x, weights, radius, to);
+            BY_BLOCK(block, P(down), plan->rows + y + radius, x, weights, radius, to);
             for (int64_t j = 0; direct && !whole && j < 4; ++j)
                 memcpy(dst + (y + j) * images->dst_row + x0 + x, to[j], (size_t)(count - x) * sizeof(PIXEL));
             x += block;
@@ -149,11 +146,9 @@ cs_status KERNEL(P(fir))(const cs_images *images, const PIXEL *src, const cs_tap
             !P(plan)(&plan, arena_of(scratch, scratch_bytes), images->height, images->width, taps->radius[n]))
             return CS_ERR_CAPACITY;
         plan.stream = stream;
-        if (taps->first[n] != plan.first)
-            P(fill_weights)(taps->weights + taps->first[n], plan.radius, plan.weights), plan.first = taps->first[n];
         for (int64_t x0 = 0; x0 < images->width; x0 += plan.tile)
             P(fir_tile_of)(&plan, images, src + images->src_plane[n], dst + images->dst_plane[n], x0,
-                           smaller(plan.tile, images->width - x0), plan.weights);
+                           smaller(plan.tile, images->width - x0), taps->weights + taps->first[n]);
     }
     if (stream) stream_end();
     return CS_OK;

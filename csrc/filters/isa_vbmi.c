@@ -24,6 +24,13 @@ typedef struct {
     int64_t slots, line_stride, row_stride;
 } table_plan;
 
+/* BLOCK pixels; with `half_full`, BLOCK / 2 of them, eight at the start of each 128 bits: half 0 of `interleave` is all. */
+INLINE __m512i read_block(const uint8_t *from, int half_full) {
+    if (!half_full) return _mm512_loadu_si512(from);
+    const __m512i pixels = _mm512_castsi256_si512(_mm256_loadu_si256((const void *)from));
+    return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 0, 1, 1, 2, 2, 3, 3), pixels);
+}
+
 /* Bytes a, b, c, d of pixels 16 L + 8 half + 0..7 (L = 0..3) as 32-bit lanes abcd. */
 INLINE void interleave(__m512i a, __m512i b, __m512i c, __m512i d, int half, __m512i lanes[2]) {
     const __m512i ab = half ? _mm512_unpackhi_epi8(a, b) : _mm512_unpacklo_epi8(a, b);
@@ -48,13 +55,13 @@ INLINE void add_dots(__m512i *sum, __m512i weights, __m512i pixels) {
  * `vectors` and `half` are constants where this is inlined: only the lowest `upper` planes have weights for differences
  * of 127 and more. */
 INLINE table_sums sum_taps(const table_plan *plan, const cs_bilateral_tables *tables, int64_t x, int channels,
-                           int planes, int upper, int vectors, int half) {
+                           int planes, int upper, int vectors, int half, int half_full) {
     const __m512i ones = _mm512_set1_epi8(1), most = _mm512_set1_epi8(127);
     const int64_t *near = plan->near;
     table_sums sums;
     __m512i centre[3][4];
     UNROLL for (int c = 0; c < channels; ++c) {
-        const __m512i p = _mm512_loadu_si512(plan->ring + near[4 * tables->quads] + c * plan->line_stride + x);
+        const __m512i p = read_block(plan->ring + near[4 * tables->quads] + c * plan->line_stride + x, half_full);
         UNROLL for (int v = 0; v < vectors; v += 2) interleave(p, p, p, p, half + v / 2, centre[c] + v);
     }
     UNROLL for (int v = 0; v < vectors; ++v) UNROLL for (int p = 0; p < planes; ++p) {
@@ -75,12 +82,14 @@ INLINE table_sums sum_taps(const table_plan *plan, const cs_bilateral_tables *ta
         UNROLL for (int c = 0; c < channels; ++c) {
             const uint8_t *at = plan->ring + c * plan->line_stride + x;
             UNROLL for (int v = 0; v < vectors; v += 2)
-                interleave(_mm512_loadu_si512(at + near[0]), _mm512_loadu_si512(at + near[1]),
-                           _mm512_loadu_si512(at + near[2]), _mm512_loadu_si512(at + near[3]), half + v / 2,
+                interleave(read_block(at + near[0], half_full), read_block(at + near[1], half_full),
+                           read_block(at + near[2], half_full), read_block(at + near[3], half_full), half + v / 2,
                            pixel[c] + v);
             UNROLL for (int v = 0; v < vectors; ++v) {
-                const __m512i difference = _mm512_sub_epi8(_mm512_max_epi8(pixel[c][v], centre[c][v]),
-                                                           _mm512_min_epi8(pixel[c][v], centre[c][v]));
+                const __m512i difference =
+                    upper ? _mm512_sub_epi8(_mm512_max_epi8(pixel[c][v], centre[c][v]),
+                                            _mm512_min_epi8(pixel[c][v], centre[c][v]))
+                          : _mm512_abs_epi8(_mm512_subs_epi8(pixel[c][v], centre[c][v])); /* at most 128, which is as good */
                 apart[v] = c ? _mm512_adds_epu8(apart[v], difference) : difference;
             }
         }
@@ -109,17 +118,18 @@ INLINE __m512 whole_sum(const __m512i sum[3], int planes) {
     return total;
 }
 
-/* BLOCK pixels of one row. */
+/* BLOCK pixels of one row, or half of them. */
 INLINE void filter_block(const table_plan *plan, const cs_bilateral_tables *tables, int64_t x, int channels, int planes,
-                         int upper) {
+                         int upper, int half_full) {
     const __m512 own = _mm512_set1_ps(tables->own);
-    const int vectors = channels * planes == 1 ? 4 : 2; /* as many sums as the registers hold */
+    const int vectors = channels * planes == 1 && !half_full ? 4 : 2; /* as many sums as the registers hold */
     __m512i words[3][2];
     UNROLL for (int half = 0; half < 2; ++half) {
-        if (half * vectors == 4) continue;
-        const table_sums sums = sum_taps(plan, tables, x, channels, planes, upper, vectors, half);
+        if (half * (half_full ? 4 : vectors) == 4) continue;
+        const table_sums sums = sum_taps(plan, tables, x, channels, planes, upper, vectors, half, half_full);
         UNROLL for (int c = 0; c < channels; ++c) {
-            const __m512i p = _mm512_loadu_si512(plan->ring + plan->near[4 * tables->quads] + c * plan->line_stride + x);
+            const __m512i p =
+                read_block(plan->ring + plan->near[4 * tables->quads] + c * plan->line_stride + x, half_full);
             UNROLL for (int v = 0; v < vectors; v += 2) {
                 __m512i result[2], centre[2];
                 interleave(p, p, p, p, half + v / 2, centre);
@@ -134,13 +144,23 @@ INLINE void filter_block(const table_plan *plan, const cs_bilateral_tables *tabl
             }
         }
     }
-    UNROLL for (int c = 0; c < channels; ++c)
-        _mm512_storeu_si512(plan->out + c * plan->line_stride + x, _mm512_packus_epi16(words[c][0], words[c][1]));
+    UNROLL for (int c = 0; c < channels; ++c) {
+        uint8_t *to = plan->out + c * plan->line_stride + x;
+        if (half_full) {
+            const __m512i apart = _mm512_packus_epi16(words[c][0], words[c][0]);
+            const __m512i pixels = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 0, 2, 4, 6), apart);
+            _mm256_storeu_si256((void *)to, _mm512_castsi512_si256(pixels));
+        } else _mm512_storeu_si512(to, _mm512_packus_epi16(words[c][0], words[c][1]));
+    }
 }
 
 static void filter_row(const table_plan *plan, const cs_bilateral_tables *tables, int64_t width, int64_t channels) {
-#define ROW(CHANNELS, PLANES, UPPER) \
-    for (int64_t x = 0; x < width; x += BLOCK) filter_block(plan, tables, x, CHANNELS, PLANES, UPPER)
+#define ROW(CHANNELS, PLANES, UPPER)                                                                             \
+    do {                                                                                                         \
+        int64_t x = 0;                                                                                           \
+        for (; x + BLOCK / 2 < width; x += BLOCK) filter_block(plan, tables, x, CHANNELS, PLANES, UPPER, 0);      \
+        if (x < width) filter_block(plan, tables, x, CHANNELS, PLANES, UPPER, 1);                                 \
+    } while (0)
     if (channels == 3) {
         if (tables->upper) ROW(3, 1, 1);
         else ROW(3, 1, 0);

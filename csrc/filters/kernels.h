@@ -30,6 +30,9 @@
 #endif
 
 #include "fir.h"
+#if MOST_LANES >= 8
+#include "fixed.h"
+#endif
 #include "bilateral.h"
 #include "slide.h"
 #include "box.h"

@@ -1,6 +1,6 @@
 """`python -m tests.bench`: every benchmark, one after the other."""
 
-from tests.bench import cost, filters, prune, quantize, search_methods
+from tests.bench import allocate, cost, filters, prune, quantize, search_methods, whatif
 
-for module in (cost, filters, prune, quantize, search_methods):
+for module in (allocate, cost, filters, prune, quantize, search_methods, whatif):
     module.main()

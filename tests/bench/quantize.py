@@ -3,7 +3,8 @@
     python -m tests.bench.quantize
 
 One thread, CPU time, median of interleaved runs in one process. Speeds are given as a share of `np.copyto` of the same
-array (reads and writes every byte once); rivals as their time over ours. qtorch is compared where it is installed.
+array (reads and writes every byte once); rivals as their time over ours. All write into arrays that are there, except
+qtorch, which can only make new ones (whose pages the system has to clear) and is compared where it is installed.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def rounding() -> None:
 def _rounding_of(x: np.ndarray) -> None:
     y = np.empty_like(x)
     first, last = x.reshape(512, -1), x.reshape(-1, 512)
-    mixed = [FloatFormat.parse(("e4m3fn", "e5m2", "e3m2", "e2m1")[c % 4]) for c in range(512)]
+    mixed = tuple(FloatFormat.parse(("e4m3fn", "e5m2", "e3m2", "e2m1")[c % 4]) for c in range(512))
     power = np.exp2(np.arange(512) % 7 - 3).astype(np.float32)
     real = np.linspace(0.1, 3, 512).astype(np.float32)
     blocks = absmax_scale(last, "e2m1", axis=1, block=32, rule="microscaling")
@@ -96,33 +97,37 @@ def _rounding_of(x: np.ndarray) -> None:
 
 def rivals() -> None:
     """Casts there and back, their time over ours."""
-    x = torch.randn(1 << 22)
+    for size in (1 << 18, *_SIZES):  # the first stays in the cache and has no bar
+        _rivals_of(torch.randn(size))
+    if float_quantize is None:
+        print("  qtorch is not installed: not compared")
+
+
+def _rivals_of(x: torch.Tensor) -> None:
     y = torch.empty_like(x)
+    many = max(1, (1 << 20) // x.numel())
     fp8 = {"e4m3fn": (torch.float8_e4m3fn, ml_dtypes.float8_e4m3fn), "e5m2": (torch.float8_e5m2, ml_dtypes.float8_e5m2)}
-    print(f"against others, {x.numel():,} elements, nearest-even; their time over ours")
+    print(f"against others, {x.numel():,} elements, nearest-even; their time over ours (over a plain copy's)")
     for name, (in_torch, in_numpy) in fp8.items():
         fmt = FloatFormat.parse(name)
         narrow, narrow_numpy = torch.empty_like(x, dtype=in_torch), np.empty(x.shape, dtype=in_numpy)
-        calls = {
+        calls: dict[str, Callable[[], object]] = {
             "ours": lambda fmt=fmt: round_to_format(x, fmt, out=y),
+            "copy": lambda: y.copy_(x),
             "torch": lambda narrow=narrow: y.copy_(narrow.copy_(x)),
             "ml_dtypes": lambda narrow=narrow_numpy: _there_and_back(x.numpy(), narrow, y.numpy()),
-            "copy": lambda: y.copy_(x),
-            "ours, allocating": lambda fmt=fmt: round_to_format(x, fmt),
-            "torch, allocating": lambda dtype=in_torch: x.to(dtype).float(),
         }
         if float_quantize is not None:
-            calls["qtorch, allocating"] = lambda f=fmt: float_quantize(x, f.exponent_bits, f.mantissa_bits, "nearest")
-        seconds = cpu_seconds(calls, runs=7)
-        for rival, bar in (("torch", 10), ("ml_dtypes", 35), ("torch, allocating", None), ("qtorch, allocating", 10)):
-            if rival in seconds:
-                own = "ours, allocating" if "allocating" in rival else "ours"
-                bound = (
-                    "" if "allocating" in rival else f"; a plain copy would be {seconds[rival] / seconds['copy']:.1f}x"
-                )
-                _line(f"{name}: {rival}", seconds[rival] / seconds[own], bar, "x", note=bound)
-    if float_quantize is None:
-        print("  qtorch is not installed: not compared")
+            calls["ours, into a new array"] = lambda fmt=fmt: round_to_format(x, fmt)
+            calls["qtorch"] = lambda f=fmt: float_quantize(x, f.exponent_bits, f.mantissa_bits, "nearest")
+        seconds = cpu_seconds({key: functools.partial(_repeat, call, many) for key, call in calls.items()}, runs=7)
+        for rival, bar in (("torch", 10), ("ml_dtypes", 35), ("qtorch", 10)):
+            for own in ("ours", "ours, into a new array"):
+                if rival in seconds and own in seconds and (rival == "qtorch" or own == "ours"):
+                    label = f"{name}: {rival}" + ("" if own == "ours" else ", ours into a new array too")
+                    note = f"  ({seconds[rival] / seconds['copy']:.1f}x)"
+                    over = seconds[rival] / seconds[own]
+                    _line(label, over, bar if x.numel() in _SIZES else None, "x", note=note)
 
 
 def _there_and_back(x: np.ndarray, narrow: np.ndarray, y: np.ndarray) -> None:

@@ -99,6 +99,8 @@ def test_single_layers(capsys):
     conv = "size=32,in=64,out=128,kernel=3,stride=1,pad=1"
     record = json.loads(ok(capsys, "simulate", "--conv", conv, "-a", "edge", "--json"))
     assert [row["phase"] for row in record["phases"]] == ["forward", "input-grad", "weight-grad", "update"]
+    assert record["dram_filter_bits"] >= 64 * 128 * 9 * 16 and record["dram_ofmap_bits"] >= 128 * 32 * 32 * 16
+    assert record["folds"] > 0 and 0 < record["mapping_efficiency"] <= 1
     assert "weight-grad" in ok(capsys, "simulate", "--conv", conv, "--array", "32x32")
     assert "compute_cycles" in ok(capsys, "simulate", "--conv", conv, "--mode", "scalesim")
 
@@ -126,7 +128,7 @@ def test_many_layers_from_standard_input_are_those_layers_one_by_one(capsys, mon
     ("lines", "message"),
     [
         ("m,n\n1,2\n", "line 2: a layer has either m, n, k or size"),
-        ("m,n,k\n1,2,0\n", "k must be positive, got 0"),
+        ("m,n,k\n1,2,3\n1,2,0\n", "line 3: GEMM dimension k must be positive, got 0"),
         ("size,in,out,krnel\n8,2,2,3\n", "did you mean 'kernel'"),
         ("m,n,k,dataflow\n1,2,3,xs\n", "line 2: dataflow must be os, ws or is, got 'xs'"),
     ],
@@ -167,7 +169,7 @@ def test_ls(capsys, what, name):
 
 def test_verify(capsys, tmp_path):
     out = ok(capsys, "verify", "scalesim")
-    assert "dram_filter_reads       143          0            22" in out
+    assert "dram_filter_reads       161          0             4" in out
     assert json.loads(ok(capsys, "verify", "scalesim", "--json"))["holds"] is True
     out = ok(capsys, "verify", "mac")
     assert "119" in out
@@ -192,7 +194,7 @@ def test_verify(capsys, tmp_path):
         (("simulate", "lenet", "-a", "edge", "--batch", "0"), "batch must be positive, got 0"),
         (("simulate", "lenet", "-a", "edge", "--keep", "0"), "--keep must lie above 0 and at most at 1, got 0"),
         (("simulate", "lenet", "-a", "edge", "--format", "fp9"), "'fp9' is not a float format"),
-        (("simulate", "lenet", "-a", "edge", "--scales", "8"), "--scales must be BITS/BLOCK"),
+        (("simulate", "lenet", "-a", "edge", "--scales", "8"), "scales must be BITS/BLOCK"),
         (("simulate", "lenet", "-a", "tpuv1", "--format", "fp32"), "layer 'features.0' (forward): operands of 32 bits"),
         (("simulate", "--gemm", "4,0,4"), "GEMM dimension n must be positive, got 0"),
         (("simulate", "--gemm", "4,-2,4", "--mode", "scalesim"), "GEMM dimension n must be positive, got -2"),

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from codesign.cli import main
 from codesign.loop.apply import load_applied
@@ -67,6 +68,28 @@ def test_a_design_is_taken_out_with_the_accuracy_of_its_trial(config, tmp_path, 
     assert {name: modules[name].out_channels for name, _ in point.channels} == dict(point.channels)
     assert main(["apply", str(run), "99", "--out", str(model)]) == 5
     assert "has no trial 99" in capsys.readouterr().err
+
+
+def test_the_onnx_file_of_a_design_computes_what_the_pruned_network_does(config, tmp_path, capsys):
+    pytest.importorskip("onnxscript")
+    from onnx.reference import ReferenceEvaluator
+
+    run, model = tmp_path / "run", tmp_path / "model"
+    assert main(["search", str(config), "--out", str(run)]) == 0
+    trial = next(t for t in read_trials(run) if t.point.channels)
+    assert main(["apply", str(run), str(trial.index), "--out", str(model), "--onnx"]) == 0
+    network, _ = load_applied(model)
+    images = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    (logits,) = ReferenceEvaluator(str(model / "network.onnx")).run(None, {"images": images.numpy()})
+    torch.testing.assert_close(torch.from_numpy(logits), network.eval()(images).detach(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("limit", ["energy_j", "peak_memory_bytes", "area_um2", "latency_s"])
+def test_a_limit_that_no_design_meets_ends_the_search_before_it_trains(limit, config, tmp_path, capsys):
+    config.write_text(CONFIG + f"limits = {{ {limit} = 1e-9 }}\n")
+    assert main(["search", str(config), "--out", str(tmp_path / "run")]) == 3
+    assert f"no design of the space has {limit.removesuffix('_s')} <= 1e-09" in capsys.readouterr().err
+    assert read_trials(tmp_path / "run") == []
 
 
 def test_training_images_pass_the_transforms_of_the_configuration(config, tmp_path, capsys):

@@ -25,9 +25,10 @@ static void *column(size_t width) { return calloc(ROWS, width); }
 #define INT32(name) int32_t *name = column(sizeof(int32_t))
 #define INT64(name) int64_t *name = column(sizeof(int64_t))
 
-static void check_costs(int most, int64_t sram_bits) {
+static void check_costs(int most, int64_t sram_bits, double bits_per_cycle, int64_t latency) {
     size_t bad = 0;
-    const cs_machine machines[2] = {{16, 8, 1, 7, sram_bits, 3.7, 100, 0.1, 8}, {128, 128, 65536, 5, sram_bits, 1e4, 0, 0.1, 8}};
+    const cs_machine machines[2] = {{16, 8, 1, 7, sram_bits, bits_per_cycle, latency, 0.1, 8},
+                                    {128, 128, 65536, 5, sram_bits, 1e4, 0, 0.1, 8}};
     INT32(machine); INT64(m); INT64(n); INT64(k); INT64(repeats);
     INT32(a); INT32(b); INT32(c); INT32(accumulator); INT32(block); INT32(scale); INT32(rate); INT32(image);
     INT64(out_rows); INT64(out_cols); INT64(in_rows); INT64(in_cols); INT64(row_step); INT64(row_span); INT64(taps);
@@ -62,7 +63,8 @@ static void check_costs(int most, int64_t sram_bits) {
         CHECK(cycles[i] == cycles2[i] && transfer[i] == transfer2[i] && sram[i] == sram2[i] && a_out[i] == a_out2[i])
         ++solved;
         CHECK(cycles[i] >= compute[i] && compute[i] > 0 && sram[i] > 0 && c_out[i] > 0)
-    }    CHECK(solved > ROWS / 20)
+    }
+    CHECK(solved > ROWS / 20)
 }
 
 static void check_scalesim(void) {
@@ -82,11 +84,12 @@ static void check_scalesim(void) {
 }
 
 int main(void) {
-    check_costs(7, (int64_t)1 << 20);
-    check_costs(12, (int64_t)1 << 26);
-    check_costs(20, (int64_t)1 << 54);
-    check_costs(40, (int64_t)1 << 54); /* most are refused as too large */
-    check_costs(4, 4096);              /* some have no tile that fits */
+    check_costs(7, (int64_t)1 << 20, 3.7, 100);
+    check_costs(12, (int64_t)1 << 26, 3.7, 100);
+    check_costs(20, (int64_t)1 << 54, 3.7, 100);
+    check_costs(40, (int64_t)1 << 54, 3.7, 100); /* most are refused as too large */
+    check_costs(4, 4096, 3.7, 100);              /* some have no tile that fits */
+    check_costs(14, (int64_t)1 << 40, 0x1p-20, (int64_t)1 << 30); /* the slowest memory: transfers are refused first */
     check_scalesim();
     return 0;
 }

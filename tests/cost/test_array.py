@@ -1,19 +1,24 @@
 """The functional array: its cycles are those of the model, its bits those of the accumulator emulation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codesign import DesignPoint, load_accelerator, simulate, uniform
 from codesign.cost.array import run_array
 from codesign.cost.columns import PRODUCT_COLUMNS, cost_columns
+from codesign.cost.folds import folds_of
+from codesign.cost.lower import products
 from codesign.cost.machine import DATAFLOWS
 from codesign.cost.scalesim import ScaleSimCase, scalesim
 from codesign.errors import CostError
 from codesign.formats import FloatFormat
 from codesign.hardware import Dataflow
 from codesign.quantize import matmul, round_to_format
-from codesign.workload import GemmShape
+from codesign.workload import GemmShape, single_linear
 
 SIZES = st.integers(1, 9)
 FORMATS = st.sampled_from(["float32", "bfloat16", "e4m3fn", "e5m2", "e3m2", "e2m1", "e6m9", "float16", "e0m7"])
@@ -66,6 +71,23 @@ def test_cycles_products_and_bits_of_the_array(m, n, k, dataflow, rows, cols, op
     chunk = k + 1 if wide.mantissa_bits == 23 else 1
     expected = matmul(round_to_format(a, narrow), round_to_format(b, narrow), wide, chunk=chunk)
     assert np.array_equal(run.result, expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("dataflow", Dataflow)
+def test_folds_of_a_mapping_are_those_of_the_untiled_product_for_each_streamed_tile(dataflow):
+    edge = load_accelerator("edge")
+    machine = replace(edge, array=replace(edge.array, rows=8, cols=4, dataflows=(dataflow,)))
+    for m, n, k in ((30, 70, 50), (1, 5, 9), (333, 12, 1000)):
+        workload = single_linear(rows=m, in_features=k, out_features=n, batch=1)
+        report = simulate(workload, DesignPoint.of(default=uniform("bf16")), machine)
+        folds, share = folds_of(report, products(workload.layers[0], 1)[0], 0)
+        case = ScaleSimCase(
+            layer=GemmShape(m=m, n=n, k=k), dataflow=dataflow, rows=8, cols=4, ifmap_kb=64, filter_kb=64, ofmap_kb=64
+        )
+        counts = scalesim([case])[0]
+        streamed, size = {Dataflow.OS: ("k", k), Dataflow.WS: ("m", m), Dataflow.IS: ("n", n)}[dataflow]
+        assert folds == counts.folds * -(-size // report.mappings[f"tile_{streamed}"][0])
+        assert 100 * share == pytest.approx(counts.mapping_efficiency_pct)
 
 
 def _mapped(m, n, k, dataflow):

@@ -51,6 +51,7 @@ def test_a_product_in_one_tile():
     assert round(forward.compute_s * 1e9) == 28  # two tiles of 14
     assert round(forward.memory_s * 1e9) == 80
     assert forward.macs == 128
+    assert (forward.first_bits, forward.second_bits, forward.result_bits) == (32 * 16, 32 * 16, 16 * 16)
     assert forward.traffic_bits == 80 * 16
     assert forward.dram_j == pytest.approx(80 * 16 * 10e-12)
     assert forward.utilisation == pytest.approx(128 / 16 / 94)

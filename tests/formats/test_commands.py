@@ -20,12 +20,13 @@ def test_a_format_is_described(capsys):
     assert (status, err) == (0, "")
     assert out.startswith("e4m3fn: 8 bits = 1 sign + 4 exponent + 3 mantissa, bias 7\n")
     for line in (
-        "also named          float8_e4m3fn",
-        "largest             448",
-        "smallest normal     0.015625 = 2^-6",
-        "smallest subnormal  0.001953125 = 2^-9",
-        "finite values       253",
-        "reserved codes      all ones: NaN",
+        "also named           float8_e4m3fn",
+        "largest              448",
+        "smallest normal      0.015625 = 2^-6",
+        "smallest subnormal   0.001953125 = 2^-9",
+        "finite values        253",
+        "precision            epsilon 0.125 = 2^-3; rounding a normal number errs by at most 6.25 %",
+        "reserved codes       all ones: NaN",
     ):
         assert line in out
     # the last binade: 256 to 448 in steps of 2^5
@@ -37,6 +38,13 @@ def test_any_format_can_be_shown(name, capsys):
     status, out, _ = _run(capsys, "formats", name)
     assert status == 0
     assert "largest" in out
+
+
+def test_an_integer_has_steps_and_no_epsilon(capsys):
+    _, out, _ = _run(capsys, "formats", "e0m7")
+    assert "precision            steps of 1; rounding errs by at most 0.5\n" in out
+    _, out, _ = _run(capsys, "formats", "e0m7", "--json")
+    assert json.loads(out)["formats"][0]["epsilon"] is None
 
 
 def test_the_table_and_json_hold_the_same_formats(capsys):

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -137,3 +138,12 @@ def test_a_code_of_too_many_bits_is_refused():
 def test_the_values_of_a_wide_format_are_not_listed():
     with pytest.raises(FormatError, match="too many to list"):
         FloatFormat.parse("float32").values()
+
+
+def test_fields_may_be_words_and_numbers_of_any_kind():
+    fmt = FloatFormat.of(np.int64(4), 3, reserved="fn", overflow="nan", subnormals="flush")
+    assert fmt == FloatFormat.parse("e4m3fn-nan-flush")
+    assert fmt.overflow is Overflow.NAN
+    assert type(fmt.exponent_bits) is int
+    with pytest.raises(FormatError, match="Reserved 'fm' is unknown; known: all, fn, fnuz, ieee"):
+        FloatFormat.of(4, 3, reserved="fm")

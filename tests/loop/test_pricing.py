@@ -71,3 +71,14 @@ def test_layer_tables_add_up_to_the_run_for_every_design():
     # what is left is the loss, which belongs to no layer and is the same for all
     assert max(offsets) - min(offsets) < 1e-9 * max(offsets) + 1e-12
     assert math.isfinite(offsets[0])
+
+
+def test_memory_is_that_of_the_step_before_the_cut_and_area_that_of_the_machine():
+    narrow = DesignPoint.of(default=uniform("e4m3"), channels={"features.0": 4})
+    metrics = PRICING.metrics()
+    report = simulate(
+        WORKLOAD, DesignPoint.of(default=uniform("e4m3")), PRICING.accelerator, optimizer=Optimizer.MOMENTUM
+    )
+    assert metrics["peak_memory_bytes"](narrow) == report.memory.peak_bytes
+    assert metrics["area_um2"](narrow) == report.area_um2
+    assert metrics["energy_j"](narrow) == PRICING.energy_j(narrow)

@@ -5,13 +5,13 @@ import torch
 from codesign import DesignPoint, uniform
 from codesign.cost import Optimizer
 from codesign.hardware import load_accelerator
-from codesign.loop.cut import cost_of_counts, find_structure
+from codesign.loop.cut import chance, cost_of_counts, find_structure
 from codesign.loop.schedule import CutSettings, Sample, StageSettings, TrainingSettings
 from codesign.loop.settings import DataSettings, NetworkSettings
 from codesign.loop.training import prepare_training
 from codesign.nn.networks import build
 from codesign.nn.recipe import Training
-from codesign.prune import StructureConfig, channel_groups
+from codesign.prune import StructureConfig, channel_groups, random_masks
 from codesign.workload import Workload
 
 
@@ -57,3 +57,15 @@ def test_counts_move_to_where_the_array_is_full():
     assert aligned.alignment == "by cost"
     assert plain.counts["features.3"] % 16
     assert aligned.counts["features.3"] % 16 == 0
+
+
+def test_masks_by_chance_do_not_follow_the_signs_of_the_weights():
+    def positive(generator: torch.Generator) -> list[float]:
+        masks = random_masks(network, 0.4, generator)
+        weights = dict(network.named_parameters())
+        return [float((weights[name][mask] > 0).float().mean()) for name, mask in masks.items() if mask.numel() > 1000]
+
+    torch.manual_seed(3)
+    network = build("vgg:16 16 16", (1, 8, 8), 10)
+    assert max(positive(torch.Generator().manual_seed(3))) > 0.9  # what it guards against
+    assert all(0.45 < share < 0.55 for share in positive(chance(3)))

@@ -150,6 +150,12 @@ def test_batches_are_permutations_and_leave_the_incomplete_one_out():
         next(batches(DATA, 257, 1, torch.Generator()))
 
 
+@pytest.mark.parametrize("count", [-5, 0, 1439])
+def test_more_images_than_there_are_or_none_are_refused(count):
+    with pytest.raises(ConfigError, match=f"train_images must be 1 to 1438, the images of 'digits', got {count}"):
+        TrainingData.of(DIGITS, train_count=count)
+
+
 def test_learning_rate_rises_then_falls_to_zero():
     training = Training(batch=1, learning_rate=2.0, warmup_share=0.1)
     rates = [training.learning_rate_at(step, 100) for step in range(100)]

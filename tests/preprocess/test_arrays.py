@@ -103,8 +103,8 @@ def test_a_sigma_for_each_sample_is_a_loop(sigmas, kernel_size, border):
 
 
 @pytest.mark.parametrize("isa", instruction_sets())
-@pytest.mark.parametrize("sigma", [3.5, 5, 12])
-def test_sliding_sums_stay_within_two_thirds_of_a_level(sigma, isa):
+@pytest.mark.parametrize("sigma", [0.4, 1, 2, 3, 3.5, 5, 12])
+def test_fixed_point_and_sliding_sums_stay_within_two_thirds_of_a_level(sigma, isa):
     y, x = np.mgrid[:130, :170]
     pictures = {
         "noise": noise(130, 170),
@@ -123,6 +123,20 @@ def test_sliding_sums_stay_within_two_thirds_of_a_level(sigma, isa):
             assert np.abs(smooth - exact).max() <= 0.15, (name, border)
     flat = np.full((130, 170), 255, np.uint8)
     assert (gaussian_blur(flat, sigma, isa=isa) == 255).all()
+
+
+@pytest.mark.parametrize("isa", instruction_sets())
+@pytest.mark.parametrize("height,width", [(1, 32), (3, 33), (40, 63), (2, 1100), (40, 5), (37, 2049)])
+def test_fixed_point_has_the_borders_of_float32(height, width, isa):
+    image = noise(height, width)
+    for sigma in (0.3, 1, 2, 3):
+        for border in ("reflect101", "reflect", "replicate", "constant"):
+            exact = gaussian_blur(image.astype(np.float32), sigma, border=border)
+            fast = gaussian_blur(image, sigma, border=border, exact=False, isa=isa)
+            assert np.abs(fast - exact).max() <= 0.65, (sigma, border)
+    for level in (0, 1, 127, 128, 255):
+        flat = np.full((height, width), level, np.uint8)
+        assert (gaussian_blur(flat, 2, exact=False, isa=isa) == level).all()
 
 
 def test_an_empty_batch_is_an_empty_batch():

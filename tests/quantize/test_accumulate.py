@@ -112,7 +112,9 @@ def test_nothing_to_add():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"chunk": 0}, ModelError, "chunk and threads must be 1 or more, got chunk=0"),
+        ({"chunk": 0}, ModelError, "chunk must be 1 or more, got 0"),
+        ({"chunk": 2.5}, ModelError, "chunk must be a whole number, got 2.5"),
+        ({"a": [[1.0]]}, ModelError, "a must be a numpy array or a torch tensor, got list"),
         (
             {"b": np.ones((4, 2), np.float32)},
             ModelError,

@@ -76,11 +76,31 @@ def test_overlapping_out_and_parameters():
     same_bits(got, round_scaled(weight.detach().numpy(), "e3m2"))
 
 
+def test_a_tensor_that_is_negated_only_when_read():
+    lazily = torch.conj(torch.tensor([1 + 3j])).imag
+    assert lazily.is_neg() and lazily.is_contiguous()
+    assert round_to_format(lazily, "e2m1").item() == round_scaled(lazily, "e2m1").item() == -3.0
+
+
+def test_channels_with_formats_of_their_own():
+    x = np.array([[3.0, -1000.0], [0.3, 7.0]], np.float32)
+    formats = [FloatFormat.parse("e4m3fn"), FloatFormat.parse("e2m1")]
+    assert absmax_scale(x, formats, axis=0).tolist() == [4.0, 2.0]  # 448 * 2 < 1000 <= 448 * 4, 6 * 1 < 7 <= 6 * 2
+    each = [round_scaled(row, fmt) for row, fmt in zip(x, formats, strict=True)]
+    same_bits(round_scaled(x, formats, axis=0), np.stack(each))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: round_scaled(np.full(3, np.nan, np.float32), "e4m3"), "no finite number to scale, only NaN"),
         (lambda: round_scaled(np.empty(0, np.float32), "e4m3"), "is empty, it has no largest magnitude"),
+        (lambda: round_scaled([1.0], "e4m3"), "x must be a numpy array or a torch tensor, got list"),
+        (
+            lambda: round_scaled(torch.ones(2), [FloatFormat.parse("e4m3")] * 3, axis=0),
+            "3 formats need axis= with as many",
+        ),
+        (lambda: round_scaled(torch.tensor(1.0), "e4m3", axis=0), r"axis 0 is out of range for shape \(\)"),
         (lambda: round_scaled(torch.ones(3), "e4m3", axis=1), "axis 1 is out of range"),
         (lambda: round_scaled(np.ones(3, np.float32), "e4m3", out=np.ones(4, np.float32)), "out must be like x"),
         (lambda: round_scaled(torch.ones(3), "e4m3", out=np.ones(3, np.float32)), "out must be like x"),

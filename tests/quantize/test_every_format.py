@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codesign import FloatFormat, Rounding, round_to_format
+from codesign.errors import FormatError
 from codesign.formats import NanInput, Overflow, Reserved, Subnormals
 from codesign.quantize.integer import round_tensor
 from codesign.quantize.layout import ChannelFormats, Work
@@ -25,19 +26,49 @@ def _same(got, expected):
     return bool(((got.view(np.uint32) == expected.view(np.uint32)) | nan).all())
 
 
+def _work(fmt, rounding):
+    formats = ChannelFormats.of([fmt])
+    return Work(mode=MODES[rounding], formats=formats, scale=None, axis=0, block=None, key=(7, 11), threads=1)
+
+
+def _formats(exponent_bits, mantissa_bits):
+    """The format with each choice of reserved codes that it can have, and with other policies."""
+    for reserved in Reserved:
+        for subnormals in Subnormals:
+            try:
+                yield FloatFormat.of(
+                    exponent_bits, mantissa_bits, reserved=reserved, subnormals=subnormals, signed=True
+                )
+            except FormatError:  # for example the top binade of E = 8, which only `ieee` keeps within float32
+                continue
+
+
+def _on_both_sides_of_every_decision(fmt, rounding):
+    """(inputs, results): the first and the last float32 that gives each result, of either sign."""
+    first, result = decisions(fmt, rounding)
+    last = np.append(first[1:], np.uint32(0x80000000)) - np.uint32(1)
+    bits, expected = np.concatenate([first, last]), np.concatenate([result, result]).view(np.float32)
+    negative = np.where(expected == 0, np.float32(0), -expected) if fmt.reserved is Reserved.FNUZ else -expected
+    inputs = np.concatenate([bits, bits | np.uint32(0x80000000)]).view(np.float32)
+    return inputs, np.concatenate([expected, negative])
+
+
 @pytest.mark.parametrize("rounding", _BOTH)
 @pytest.mark.parametrize("exponent_bits", range(9))
 def test_every_decision_of_every_format_falls_at_the_right_float32(exponent_bits, rounding):
     for mantissa_bits in range(11):
-        for reserved in (None, Reserved.FNUZ) if exponent_bits < 8 else (None,):
-            fmt = FloatFormat.of(exponent_bits, mantissa_bits, reserved=reserved, signed=True)
-            first, result = decisions(fmt, rounding)
-            last = np.append(first[1:], np.uint32(0x80000000)) - np.uint32(1)
-            bits = np.concatenate([first, last])
-            expected = np.concatenate([result, result]).view(np.float32)
-            assert _same(round_to_format(bits.view(np.float32), fmt, rounding), expected), fmt
-            negative = -expected if reserved is not Reserved.FNUZ else np.where(expected == 0, np.float32(0), -expected)
-            assert _same(round_to_format((bits | np.uint32(0x80000000)).view(np.float32), fmt, rounding), negative), fmt
+        for fmt in _formats(exponent_bits, mantissa_bits):
+            inputs, expected = _on_both_sides_of_every_decision(fmt, rounding)
+            assert _same(round_to_format(inputs, fmt, rounding), expected), fmt
+
+
+@pytest.mark.parametrize("rounding", _BOTH)
+@pytest.mark.parametrize("exponent_bits", range(9))
+def test_torch_integers_decide_every_decision_of_every_format_alike(exponent_bits, rounding):
+    for mantissa_bits in range(11):
+        fmt = FloatFormat.of(exponent_bits, mantissa_bits, signed=True)
+        inputs, expected = _on_both_sides_of_every_decision(fmt, rounding)
+        assert _same(round_tensor(torch.from_numpy(inputs), _work(fmt, rounding)).numpy(), expected), fmt
 
 
 @pytest.mark.parametrize("name", ["e4m3fn", "e5m2", "e4m3fnuz", "e3m2", "e2m3", "e2m1", "e8m0", "bfloat16", "float16"])
@@ -92,9 +123,7 @@ def test_torch_integers_give_the_same_bits(data):
     fmt = data.draw(float_formats())
     x = np.array(data.draw(st.lists(float32_near_ties(fmt) | float32s(), min_size=1, max_size=50)), np.float32)
     rounding = data.draw(st.sampled_from(Rounding))
-    work = Work(
-        mode=MODES[rounding], formats=ChannelFormats.of([fmt]), scale=None, axis=0, block=None, key=(7, 11), threads=1
-    )
+    work = _work(fmt, rounding)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     there = round_tensor(torch.from_numpy(x).to(device), work).cpu().numpy()
     here = x.copy()

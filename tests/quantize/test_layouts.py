@@ -1,6 +1,10 @@
 """Axes, blocks, strides, places and threads. Evidence: properties; everything equals a loop over plain roundings."""
 
 import itertools
+import os
+import subprocess
+import sys
+import tempfile
 
 import ml_dtypes
 import numpy as np
@@ -174,6 +178,18 @@ def test_threads_do_not_change_a_bit(rounding):
             assert np.array_equal(round_to_format(x, E4M3, rounding, seed=1, threads=threads, **arguments), one)
 
 
+def test_a_list_of_formats_may_change_between_calls():
+    x = np.full((2, 3), 0.3, np.float32)
+    formats = [E4M3, E4M3]
+    assert round_to_format(x, formats, axis=0)[:, 0].tolist() == [0.3125, 0.3125]
+    formats[1] = FloatFormat.parse("e2m1")
+    assert round_to_format(x, formats, axis=0)[:, 0].tolist() == [0.3125, 0.5]
+    assert round_to_format(x, tuple(formats), axis=0)[:, 0].tolist() == [0.3125, 0.5]
+    for _ in range(200):  # tuples that come and go, some of them in the same place
+        assert round_to_format(x, (E4M3, FloatFormat.of(2, 1)), axis=0)[1, 0] == 0.5
+        assert round_to_format(x, (E4M3, FloatFormat.of(4, 3)), axis=0)[1, 0] == 0.3125
+
+
 class _Rounded(torch.utils.data.Dataset):
     def __len__(self):
         return 4
@@ -186,6 +202,24 @@ def test_a_forked_worker_rounds_after_its_parent_used_threads():
     expected = [_Rounded()[i] for i in range(4)]
     loader = torch.utils.data.DataLoader(_Rounded(), num_workers=2, multiprocessing_context="fork", timeout=60)
     assert torch.equal(torch.cat(list(loader)), torch.stack(expected))
+
+
+def test_a_forked_worker_may_be_the_first_to_compile():
+    """In a process of its own, without a cache: the parent has imported, and compiled nothing."""
+    program = """
+import os, numpy as np, torch
+from codesign.quantize import matmul, round_scaled
+torch.set_num_threads(2); torch.ones(500, 500) @ torch.ones(500, 500)  # the parent has a thread pool of torch's
+child = os.fork()
+if child == 0:
+    x = np.full((70, 70), 0.5, np.float32)
+    right = round_scaled(x * 0.6, "e4m3fn")[0, 0] == 0.3125 and matmul(x, x, "e5m10", chunk=8, threads=2)[0, 0] == 17.5
+    os._exit(0 if right else 1)
+os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    run = [sys.executable, "-W", "ignore", "-c", program]
+    with tempfile.TemporaryDirectory() as empty:
+        assert subprocess.run(run, env={**os.environ, "NUMBA_CACHE_DIR": empty}, timeout=120).returncode == 0
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -53,6 +53,20 @@ def test_equal_to_ml_dtypes(dtype):
     assert np.array_equal(np.signbit(got[number]), np.signbit(expected[number]))
 
 
+def test_float16_is_numpys():
+    fmt = FloatFormat.parse("float16-inf")
+    x = _hard_numbers(fmt, 50_000)
+    with np.errstate(over="ignore"):
+        assert np.array_equal(round_to_format(x, fmt), x.astype(np.float16).astype(np.float32), equal_nan=True)
+
+
+def test_e8m0_is_that_of_ml_dtypes_from_its_second_value_on():
+    fmt = FloatFormat.parse("e8m0")  # below, ml_dtypes rounds up whatever the distance
+    x = np.abs(_hard_numbers(fmt, 50_000))
+    x = x[(x >= 2.0**-126) & (x <= fmt.max)]
+    assert np.array_equal(round_to_format(x, fmt), x.astype(ml_dtypes.float8_e8m0fnu).astype(np.float32))
+
+
 def _gfloat_format(fmt):
     return FormatInfo(
         name="any",

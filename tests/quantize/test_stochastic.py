@@ -69,3 +69,10 @@ def test_the_random_bits_are_those_of_the_documented_functions():
     key = random_key(2024, 1)
     expected = [1.125 if (random_bits(i, key) & 0xFFFFF) + 0x80000 >= 1 << 20 else 1.0 for i in range(1000)]
     assert _stochastic(x, 2024, 1).tolist() == expected
+
+
+def test_seed_and_step_are_numbers_of_any_kind():
+    x = np.linspace(-1, 1, 100, dtype=np.float32)
+    expected = _stochastic(x, 3, 1 << 40)
+    assert np.array_equal(_stochastic(x, np.int64(3), np.int64(1 << 40)), expected)
+    assert not np.array_equal(_stochastic(x, -3, 1 << 40), expected)

@@ -1,0 +1,174 @@
+"""Every search method on real short trainings, at equal numbers of trainings of equal steps.
+
+`python -m tests.bench.search_real RUNS [SEEDS]` trains what RUNS lacks, seed by seed; it can be stopped and
+started again. `python -m tests.bench.search_report RUNS docs/results` shows it.
+
+    dp, nsga2, tpe, random    channels and formats together
+    prune, then quantize      half of the trainings on channels in float32; the fastest that lost no more than one point
+                              is kept, and the other half goes to its formats
+    quantize only             formats alone, all channels
+
+At the end the fastest designs of each run within 0.5 and within 1 point of uniform float32, and the uniform policies,
+are trained with seeds that no search has seen: what a search reports of its own picks is flattered by their choice.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from codesign.design import DesignPoint
+from codesign.loop.run import Prepared, prepare
+from codesign.loop.settings import load_settings
+from codesign.loop.space import baseline_points
+from codesign.search import Budget, Group, Measured, Measurement, SearchResult, Space, Trial, TrialLog, search
+from codesign.search.front import summarise
+
+CONFIG = "configs/searches/fashion-mnist-short.toml"
+METHODS = ("dp", "nsga2", "tpe", "random")
+SEQUENTIAL, FORMATS_ONLY = "prune, then quantize", "quantize only"
+VARIANTS = (*METHODS, SEQUENTIAL, FORMATS_ONLY)
+DROPS = (0.005, 0.01)  # of accuracy, that a pick may lose
+# Standard deviation of the accuracy of uniform float32 between four seeds, measured before any search. On the same
+# test images this is the noise of a comparison; the binomial error of 3,000 images, 0.7 points, is mostly shared.
+TRAINING_NOISE = 0.0053
+FRESH_SEEDS = tuple(range(10_000, 10_003))  # below 2**32 and, but for a coincidence, not among the seeds of trials
+
+
+class Bench:
+    """The trainings of a folder: each (design, seed) is trained once, whoever asks for it."""
+
+    def __init__(self, prepared: Prepared, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.prepared, self.folder = prepared, folder
+        self._file = folder / "measurements.jsonl"
+        self._known: dict[tuple[DesignPoint, int], Measurement] = {}
+        for line in self._file.read_text(encoding="utf-8").splitlines() if self._file.is_file() else []:
+            record = json.loads(line)
+            key = DesignPoint.from_json(record["point"]), record["seed"]
+            self._known[key] = Measurement(**record["measurement"])
+
+    def accuracy(self, point: DesignPoint, seed: int, fidelity: float) -> Measurement:
+        """The measurement that a search asks for."""
+        if (point, seed) not in self._known:
+            measured = self.prepared.laboratory.accuracy(point, seed, fidelity)
+            measured = replace(measured, standard_error=TRAINING_NOISE)
+            self._known[point, seed] = measured
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"point": point.to_json(), "seed": seed, "measurement": asdict(measured)}) + "\n")
+        return self._known[point, seed]
+
+    def run(self, variant: str, seed: int) -> list[SearchResult]:
+        """The searches of a variant, one after the other."""
+        space, trainings = self.prepared.space, self.prepared.settings.search.trainings
+        name = f"{variant.replace(', ', '-').replace(' ', '-')}-{seed}"
+        if variant in METHODS:
+            return [self._search(name, space, trainings, method=variant, seed=seed)]
+        if variant == FORMATS_ONLY:
+            full = replace(space, groups=tuple(replace(g, levels=g.levels[:1]) for g in space.groups))
+            return [self._search(name, full, trainings, seed=seed)]
+        plain = tuple(replace(x, formats=dict(list(x.formats.items())[:1])) for x in space.layers)
+        first = self._search(f"{name}-prune", replace(space, layers=plain), trainings // 2, seed=seed, labels=("fp32",))
+        channels = pick(first.trials, DROPS[-1]).point.channels
+        layers = tuple(replace(x, in_group=None, out_group=None) for x in space.layers)
+        with_channels = partial(replace, channels=channels)
+        second = self._search(
+            f"{name}-quantize",
+            Space(layers=layers, default=space.default),
+            trainings - trainings // 2,
+            seed=seed,
+            change=with_channels,
+            labels=(),
+        )
+        return [first, second]
+
+    def _search(
+        self,
+        name: str,
+        space: Space,
+        trainings: int,
+        *,
+        seed: int,
+        method: str = "dp",
+        change: Callable[[DesignPoint], DesignPoint] = lambda point: point,
+        labels: Iterable[str] | None = None,
+    ) -> SearchResult:
+        pricing, settings = self.prepared.pricing, self.prepared.settings
+        points = baseline_points(pricing.workload, settings.space)
+        points = {label: points[label] for label in (points if labels is None else labels)}
+        with TrialLog(self.folder / name) as log:
+            result = search(
+                space,
+                latency=lambda point: pricing.latency_s(change(point)),
+                accuracy=lambda point, seed, fidelity: self.accuracy(change(point), seed, fidelity),
+                budget=Budget(trainings=trainings),
+                method=method,
+                seed=seed,
+                baselines=points,
+                log=log,
+            )
+        trials = tuple(replace(t, proposal=replace(t.proposal, point=change(t.point))) for t in result.trials)
+        summary = self.folder / name / "summary.json"
+        if not summary.is_file():  # a run that is only read again spends nothing
+            spent = {"own_cpu_s": result.own_cpu_s, "training_cpu_s": result.training_cpu_s}
+            agreement = None if result.agreement is None else asdict(result.agreement)
+            summary.write_text(json.dumps({**spent, "agreement": agreement, "notes": result.notes}, indent=1) + "\n")
+        return replace(result, trials=trials)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pick:
+    """A design that a run would hand out, and its accuracy with each fresh seed."""
+
+    point: DesignPoint
+    latency_s: float
+    reported: float
+    fresh: tuple[float, ...]
+
+
+def pick(trials: Sequence[Trial], drop: float) -> Measured:
+    """The fastest design measured no more than `drop` below uniform float32."""
+    measured = summarise(trials)
+    floor = next(m.accuracy for m in measured if m.label == "fp32")
+    return min((m for m in measured if m.accuracy >= floor - drop), key=lambda m: m.latency_s)
+
+
+def picks(bench: Bench, trials: Sequence[Trial]) -> list[Pick]:
+    """The picks of a run, one for each of `DROPS`."""
+    return [fresh(bench, pick(trials, drop)) for drop in DROPS]
+
+
+def fresh(bench: Bench, measured: Measured) -> Pick:
+    """`measured` with seeds that no search has seen."""
+    values = [bench.accuracy(measured.point, seed, 1.0).accuracy for seed in FRESH_SEEDS]
+    return Pick(point=measured.point, latency_s=measured.latency_s, reported=measured.accuracy, fresh=tuple(values))
+
+
+def prepared_bench(folder: Path) -> Bench:
+    """The bench of a folder; says what is searched."""
+    prepared = prepare(load_settings(CONFIG), CONFIG)
+    space: Space = prepared.space
+    groups: tuple[Group, ...] = space.groups
+    print(f"{prepared.laboratory.steps} steps a training; 10^{space.log10_designs:.1f} designs; {len(groups)} groups")
+    return Bench(prepared, folder)
+
+
+def order(seeds: int) -> list[tuple[str, int]]:
+    """Runs in the order in which they are made: the methods with every seed, then the partial searches."""
+    return [(v, seed) for part in (METHODS, VARIANTS[len(METHODS) :]) for seed in range(seeds) for v in part]
+
+
+def main(folder: Path, seeds: int) -> None:
+    """Train what is missing."""
+    bench = prepared_bench(folder)
+    for variant, seed in order(seeds):
+        spent_s = sum(run.training_cpu_s for run in bench.run(variant, seed))
+        print(f"{seed} {variant:22s}{spent_s:8.0f} training CPU s", flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 3)
