@@ -227,6 +227,13 @@ int64_t cs_box_scratch_bytes(int64_t width, int64_t radius);
 cs_status cs_box_u8(const cs_images *images, const uint8_t *src, int64_t radius, void *scratch, int64_t scratch_bytes,
                     uint8_t *dst);
 
+/* The same of float32, for radius 1 .. CS_LARGEST_FLOAT_BOX, by additions alone: the rounding of the sums is below
+ * (radius + 1/2) + (radius / 4 + 3) + 2 times 2^-24 of the largest pixel, up to this radius below 2e-6. */
+#define CS_LARGEST_FLOAT_BOX 20
+int64_t cs_float_box_scratch_bytes(int64_t width, int64_t radius);
+cs_status cs_box_f32(const cs_images *images, const float *src, int64_t radius, void *scratch, int64_t scratch_bytes,
+                     float *dst);
+
 /* A kernel that is mean_weight + sum over k = 1 .. CS_WAVES of weight[k-1] cos(k w u) on |u| <= radius,
  * w = 2 pi / (2 radius + 1). */
 #define CS_WAVES 3

@@ -86,6 +86,6 @@ def _print_front(run: dict) -> None:
         print(
             f"{name:>12}  {p['latency_s']:11.4g}  {base['latency_s'] / p['latency_s']:7.2f}x  "
             f"{100 * p['accuracy']:8.2f} ± {margin:5.2f}  {p['mean_bits']:5.1f}  {p['parameters']:10,}"
-            f"{'' if p['leading'] else '  uniform'}"
+            f"{'  uniform' if p['kind'] == 'baseline' else ''}"
         )
     print(run["headline"])

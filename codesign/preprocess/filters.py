@@ -216,6 +216,8 @@ def _table_planes(images: Images, how: Any, exact: bool) -> int:
 def _box(images: Images, radius: int) -> Any:
     if images.suffix == "u8" and 1 <= radius <= lib.CS_LARGEST_BOX:
         return run("box", images, lib.cs_box_scratch_bytes(images.width, radius), radius)
+    if images.suffix == "f32" and 1 <= radius <= lib.CS_LARGEST_FLOAT_BOX:
+        return run("box", images, lib.cs_float_box_scratch_bytes(images.width, radius), radius)
     half = np.full(radius + 1, 1 / (2 * radius + 1), np.float32)
     return _separable(images, Taps.per_sample([half], images))
 

@@ -1,13 +1,14 @@
 /* The box filter of uint8 in integers, exact, for one instruction set. Plain loops: the compiler vectorises them.
  *
  * Column sums of 2*radius+1 rows go down the plane: one row comes in, one goes out. Along a row, a small window is added
- * up; a large one is the difference of two prefix sums, which may wrap, for their difference does not.
+ * up; a large one follows from the one before it, by a running sum within each vector.
  */
 #define BOX_STAGED 8 /* rows kept to be streamed as one run */
 
 typedef struct {
     uint16_t *columns;                /* sums of the radius at most 7, with a border of `radius` */
-    uint32_t *wide, *prefix;          /* the same above, and their prefix sums */
+    uint32_t *wide;                   /* the same above, with a zero before the first */
+    int32_t *sums;                    /* of the windows of a row */
     uint8_t *in, *out, *staged, *zeros; /* rows: coming in, going out; results */
     int64_t *map;
 } box_plan;
@@ -41,17 +42,45 @@ static void small_box_row(const uint16_t *columns, int64_t width, int64_t radius
     }
 }
 
-static void large_box_row(const uint32_t *columns, uint32_t *prefix, int64_t width, int64_t radius, uint8_t *to) {
-    uint32_t sum = 0;
-    for (int64_t i = 0; i < width + 2 * radius; ++i) {
-        prefix[i] = sum;
-        sum += columns[i];
-    }
-    prefix[width + 2 * radius] = sum;
-    const float reciprocal = 1.0f / (float)((2 * radius + 1) * (2 * radius + 1));
-    for (int64_t x = 0; x < width; ++x)
-        to[x] = (uint8_t)((float)(int32_t)(prefix[x + 2 * radius + 1] - prefix[x]) * reciprocal + 0.5f);
+#define LANES MOST_LANES
+
+/* Lane i gets the sum of lanes 0 .. i: log2 LANES additions of the vector, moved up with zeros from below. */
+static inline V(vi) V(running_sum)(V(vi) value) {
+    const V(vi) none = {0};
+#if LANES == 4
+    value += SHUFFLE2(none, value, 0, 4, 5, 6);
+    return value + SHUFFLE2(none, value, 0, 1, 4, 5);
+#elif LANES == 8
+    value += SHUFFLE2(none, value, 0, 8, 9, 10, 11, 12, 13, 14);
+    value += SHUFFLE2(none, value, 0, 1, 8, 9, 10, 11, 12, 13);
+    return value + SHUFFLE2(none, value, 0, 1, 2, 3, 8, 9, 10, 11);
+#else
+    value += SHUFFLE2(none, value, 0, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30);
+    value += SHUFFLE2(none, value, 0, 1, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29);
+    value += SHUFFLE2(none, value, 0, 1, 2, 3, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27);
+    return value + SHUFFLE2(none, value, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23);
+#endif
 }
+
+/* Each window is the one before, plus the column that comes in, minus the one that goes out. */
+static void large_box_row(const uint32_t *columns, int32_t *restrict sum_of, int64_t width, int64_t radius,
+                          uint8_t *restrict to) {
+    const int64_t side = 2 * radius + 1;
+    const float reciprocal = 1.0f / (float)(side * side);
+    int32_t sum = 0;
+    for (int64_t i = 0; i < side - 1; ++i) sum += (int32_t)columns[i];
+    /* The first window has nothing to lose: columns[-1] is zero. */
+    V(vi) last = sum - (V(vi)){0};
+    for (int64_t x = 0; x < width; x += LANES) {
+        const V(vi) in = (V(vi))*(const V(vu_any) *)(columns + x + side - 1);
+        const V(vi) out = (V(vi))*(const V(vu_any) *)(columns + x - 1);
+        const V(vi) sums = last + V(running_sum)(in - out);
+        last = sums[LANES - 1] - (V(vi)){0};
+        *(V(vu_any) *)(sum_of + x) = (V(vu))sums;
+    }
+    for (int64_t x = 0; x < width; ++x) to[x] = (uint8_t)((float)sum_of[x] * reciprocal + 0.5f);
+}
+#undef LANES
 
 /* Image row y with its border down, as contiguous pixels: in place if it can be, else copied to `line`. */
 static const uint8_t *box_source(const cs_images *images, const uint8_t *src, int64_t y, const box_plan *plan,
@@ -93,7 +122,7 @@ static void box_plane(const cs_images *images, const box_plan *plan, const uint8
                         : images->dst_column == 1 ? row
                                                   : plan->staged;
         if (small) small_box_row(plan->columns, width, radius, line);
-        else large_box_row(plan->wide, plan->prefix, width, radius, line);
+        else large_box_row(plan->wide, plan->sums, width, radius, line);
         if (run) {
             const int64_t staged = y % BOX_STAGED + 1;
             if (staged == BOX_STAGED || y + 1 == height)
@@ -109,8 +138,8 @@ cs_status KERNEL(box_u8)(const cs_images *images, const uint8_t *src, int64_t ra
     arena from = arena_of(scratch, scratch_bytes);
     box_plan plan;
     plan.columns = arena_take(&from, bordered * 2);
-    plan.wide = arena_take(&from, bordered * 4);
-    plan.prefix = arena_take(&from, (bordered + 1) * 4);
+    plan.wide = arena_take(&from, (1 + bordered + MOST_LANES) * 4);
+    plan.sums = arena_take(&from, (width + MOST_LANES) * 4);
     plan.in = arena_take(&from, width);
     plan.out = arena_take(&from, width);
     plan.zeros = arena_take(&from, width);
@@ -118,6 +147,8 @@ cs_status KERNEL(box_u8)(const cs_images *images, const uint8_t *src, int64_t ra
     plan.map = arena_take(&from, 2 * radius * 8);
     if (plan.map == NULL) return CS_ERR_CAPACITY;
     memset(plan.zeros, 0, (size_t)width);
+    memset(plan.wide, 0, (size_t)(1 + bordered + MOST_LANES) * 4);
+    ++plan.wide;
     for (int64_t i = 0; i < radius; ++i) {
         plan.map[i] = border_index(images->border, i - radius, width);
         plan.map[radius + i] = border_index(images->border, width + i, width);

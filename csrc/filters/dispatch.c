@@ -73,6 +73,16 @@ cs_status cs_box_u8(const cs_images *images, const uint8_t *src, int64_t radius,
     return CALL(images, box_u8, src, radius, scratch, scratch_bytes, dst);
 }
 
+int64_t cs_float_box_scratch_bytes(int64_t width, int64_t radius) {
+    return (2 * radius + 16) * width * 4 + 32 * radius + 1024;
+}
+
+cs_status cs_box_f32(const cs_images *images, const float *src, int64_t radius, void *scratch, int64_t scratch_bytes,
+                     float *dst) {
+    if (!valid(images) || radius < 1 || radius > CS_LARGEST_FLOAT_BOX) return CS_ERR_RANGE;
+    return CALL(images, box_f32, src, radius, scratch, scratch_bytes, dst);
+}
+
 static bool valid_slide(const cs_images *images, const cs_waves *waves) {
     return valid(images) && images->height >= 16 && images->width >= 16 && images->src_column == 1 &&
            images->dst_column == 1 && waves->radius >= 1;

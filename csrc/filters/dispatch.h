@@ -10,6 +10,7 @@
     cs_status cs_slide_u8_##isa(const cs_images *, const uint8_t *, const cs_waves *, void *, int64_t, uint8_t *);     \
     cs_status cs_slide_f32_##isa(const cs_images *, const float *, const cs_waves *, void *, int64_t, float *);       \
     cs_status cs_box_u8_##isa(const cs_images *, const uint8_t *, int64_t, void *, int64_t, uint8_t *);               \
+    cs_status cs_box_f32_##isa(const cs_images *, const float *, int64_t, void *, int64_t, float *);                  \
     cs_status cs_bilateral_u8_##isa(const cs_images *, const uint8_t *, const cs_bilateral *, void *, int64_t,        \
                                     uint8_t *);                                                                       \
     cs_status cs_bilateral_f32_##isa(const cs_images *, const float *, const cs_bilateral *, void *, int64_t, float *);

@@ -36,3 +36,4 @@
 #include "bilateral.h"
 #include "slide.h"
 #include "box.h"
+#include "box_floats.h"

@@ -51,6 +51,8 @@ static void check(int64_t height, int64_t width, int64_t radius, int32_t border,
     expect(cs_fir_u8(&images, bytes, &taps, scratch, fir, byte_result) == CS_OK, "own radii", height, width, radius);
     free(scratch);
     if (radius >= 1) RUN(box, u8, bytes, byte_result, cs_box_scratch_bytes(width, radius), radius);
+    if (radius >= 1 && radius <= CS_LARGEST_FLOAT_BOX)
+        RUN(box, f32, floats, float_result, cs_float_box_scratch_bytes(width, radius), radius);
     if (radius >= 1 && step == 1 && height >= 16 && width >= 16) {
         float *cosine = calloc((size_t)(CS_WAVES * (radius + 2)), 4);
         cs_waves waves = {.radius = radius, .mean_weight = 1.0f / (float)(2 * radius + 1), .cosine = cosine};
