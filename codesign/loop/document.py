@@ -185,10 +185,10 @@ class _Formats:
 
 
 def _roofline(step: CostReport, layers: Sequence[str]) -> list[list[float]]:
-    """Rows of layer (its place), phase (its place), operations per DRAM byte, operations per second, and at most.
+    """Rows of layer (its place), phase (its place), operations per DRAM byte, 1e9 operations per second, and at most.
 
     An operation is a multiplication or an addition. At most: with every multiply-accumulate unit at work in the formats
-    of that product. Four significant digits.
+    of that product. Four significant digits: they are drawn, not calculated with.
     """
     phases = list(Phase)
     return [
@@ -199,8 +199,8 @@ def _roofline(step: CostReport, layers: Sequence[str]) -> list[list[float]]:
                 float(f"{value:.4g}")
                 for value in (
                     16 * row.cost.macs / row.cost.traffic_bits,  # 2 operations x 8 bits a byte
-                    2 * row.cost.macs / row.cost.latency_s,
-                    2 * row.cost.macs / row.cost.ideal_s,
+                    2e-9 * row.cost.macs / row.cost.latency_s,
+                    2e-9 * row.cost.macs / row.cost.ideal_s,
                 )
             ),
         ]

@@ -75,7 +75,7 @@ function drawParts(p) {
 
 const SHAPES = ["circle", "square", "triangle", "diamond"];
 function drawRoofline(p) {
-  const rows = p.roofline, bandwidth = run.bandwidth_bytes_per_s, peaks = [...new Set(rows.map(r => r[4]))];
+  const rows = p.roofline.map(([layer, phase, intensity, rate, peak]) => [layer, phase, intensity, 1e9 * rate, 1e9 * peak]), bandwidth = run.bandwidth_bytes_per_s, peaks = [...new Set(rows.map(r => r[4]))];
   const xs = rows.map(r => r[2]), x0 = Math.min(...xs, Math.min(...peaks) / bandwidth) / 4, x1 = Math.max(...xs, Math.max(...peaks) / bandwidth) * 2;
   const y0 = Math.min(...rows.map(r => r[3])) / 2, y1 = Math.max(...peaks) * 1.6;
   const {svg, X, Y, left, right} = frame("roofline",
