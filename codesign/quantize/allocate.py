@@ -304,8 +304,10 @@ def _clips(
     if scale is ScaleRule.POWER_OF_TWO:
         return power_of_two_clips(formats, largest, deviation) if free else _up_to_powers(columns, formats), 0, 1.0
     if free and assumed and weights is None and len({fmt.bits for fmt in formats}) == 1:
-        others = [np.minimum(_assumed_clip(x, deviation, mean, formats, each)[1], largest) for each in _ASSUMED]
-        extra = np.broadcast_to(np.stack(others, axis=1)[:, None, :], (len(x), len(formats), len(_ASSUMED)))
+        extra = np.empty((len(x), len(formats), len(_ASSUMED)))
+        for f, fmt in enumerate(formats):  # each with the clip that is best for it alone
+            for i, each in enumerate(_ASSUMED):
+                extra[:, f, i] = np.minimum(_assumed_clip(x, deviation, mean, (fmt,), each)[1], largest)
         columns = np.concatenate([columns, extra], axis=2)
     refined = method == "empirical" or method.endswith("-clip")
     step = float(np.max((largest / np.maximum(lowest, 1e-300)) ** (0.5 / (_CLIPS - 1)), initial=1.0))
