@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from codesign.errors import ConfigError, RunDirectoryError
+from codesign.report import SCHEMA
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -29,6 +30,10 @@ def read_run(directory: Path) -> dict[str, Any]:
     if not path.is_file():
         raise RunDirectoryError(f"{directory} holds no run.json; name the directory of a finished search")
     run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if run.get("schema") != SCHEMA:
+        raise RunDirectoryError(
+            f"{path}: schema {run.get('schema')!r} is not {SCHEMA!r}; `codesign search` on the same directory writes it anew"
+        )
     return run
 
 

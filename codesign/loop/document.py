@@ -11,12 +11,12 @@ from codesign.cost import CostReport
 from codesign.design import DesignPoint, LayerFormats, Role
 from codesign.loop.gains import gains_s
 from codesign.loop.pricing import Pricing
+from codesign.report import SCHEMA
 from codesign.search import Measured, ParetoFront, SearchResult
 from codesign.search.agreement import Agreement
 from codesign.search.front import progress, summarise
 from codesign.workload import Phase, Workload
 
-SCHEMA = "codesign.run/2"
 HYPERVOLUME_POINTS = 0.10  # the reference lies so far below the accuracy of the most accurate baseline
 _BIT_ROLES = (Role.WEIGHT, Role.ACTIVATION, Role.ERROR, Role.GRADIENT)
 
@@ -66,7 +66,7 @@ def document(
     pricing: Pricing,
     provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Everything that the report shows (schema `codesign.run/2`).
+    """Everything that the report shows (schema `codesign.report.SCHEMA`).
 
     baselines : the uniform designs; speed-ups are over the first, the headline's rival is the last
     """

@@ -52,6 +52,7 @@ def draw_front(run: Mapping[str, Any], path: Path) -> None:
     axes.margins(x=0.1)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axes.xaxis.set_minor_formatter(FuncFormatter(lambda x, _: f"{x:g}" if f"{x:e}"[0] in "235" else ""))
+    axes.tick_params(axis="x", which="both", pad=4)
     axes.set_xlabel(f"simulated time of the whole training on '{run['accelerator']}' (s)")
     axes.set_ylabel(f"measured test accuracy, {run['data']} (%)")
     axes.set_title(run["title"])

@@ -9,13 +9,14 @@ from html import escape
 from importlib import resources
 from typing import Any
 
+SCHEMA = "codesign.run/2"  # of the document that the page shows
 _SCRIPTS = ("draw.js", "front.js", "design.js", "search.js")
 
 
 def render(run: Mapping[str, Any]) -> str:
     """The report page of one search run.
 
-    run : the document that `codesign.loop.document` makes (schema `codesign.run/2`): title, accelerator, network, data,
+    run : the document that `codesign.loop.document` makes (schema `SCHEMA`): title, accelerator, network, data,
         points (front, baselines and dominated points, each with channels, formats, time by part and roofline), how the
         search went, provenance
     """

@@ -7,6 +7,7 @@ import pytest
 from codesign import DesignPoint, uniform
 from codesign.cli import main
 from codesign.errors import ConfigError
+from codesign.report import SCHEMA
 from codesign.report.compare import compare_runs, draw_comparison
 from codesign.search.trial import Measurement, Origin, Proposal, Trial
 
@@ -79,6 +80,6 @@ def test_the_figure_and_its_endings(tmp_path):
 def test_the_command_asks_for_finished_runs(tmp_path, capsys):
     assert main(["compare", str(tmp_path)]) == 2
     assert "at least two runs" in capsys.readouterr().err
-    (tmp_path / "run.json").write_text(json.dumps(run(*SLOW)))
+    (tmp_path / "run.json").write_text(json.dumps(run(*SLOW) | {"schema": SCHEMA}))
     assert main(["compare", str(tmp_path), str(tmp_path / "none")]) == 5
     assert "holds no run.json" in capsys.readouterr().err
