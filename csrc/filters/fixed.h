@@ -6,7 +6,7 @@
  * other. What rounding down loses, half a unit a product, is put back in the end.
  * Four rows at a time are filtered down, straight from the image, and then along.
  */
-#define FIXED_TILE 1024
+#define FIXED_TILE 2048
 
 #if MOST_LANES == 16
 #define WORDS 32 /* of a vector */
