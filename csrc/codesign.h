@@ -212,7 +212,7 @@ cs_status cs_fir_f32(const cs_images *images, const float *src, const cs_taps *t
 
 /* cs_fir_u8 in 16-bit fixed point: for CS_ISA_AVX2 and better, a width of at least CS_LEAST_FIXED_WIDTH, columns next to
  * each other, kernels that sum to 1, and radii of at most CS_LARGEST_FIXED, up to where it is faster; else CS_ERR_RANGE.
- * Within 0.65 of a level of the unrounded result on photographs and noise; 1/2 + (1 + 3 radius) / 128 bounds it for any
+ * Within 0.65 of a level of the unrounded result on photographs and noise; 1/2 + (3 + 2 radius) / 256 bounds it for any
  * image. */
 #define CS_LARGEST_FIXED 9
 #define CS_LEAST_FIXED_WIDTH 32

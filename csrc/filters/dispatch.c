@@ -46,7 +46,7 @@ cs_status cs_fir_f32(const cs_images *images, const float *src, const cs_taps *t
 }
 
 int64_t cs_fir_fixed_scratch_bytes(int64_t height, int64_t width, int64_t radius) {
-    return 8 * (smaller(width, 1024) + 2 * radius + 32) + width + 4 * (radius + 1) + 8 * (height + 2 * radius + 4) + 512;
+    return 8 * (smaller(width, 2048) + 2 * radius + 32) + width + 4 * (radius + 1) + 8 * (height + 2 * radius + 4) + 512;
 }
 
 cs_status cs_fir_fixed_u8(const cs_images *images, const uint8_t *src, const cs_taps *taps, void *scratch,

@@ -1,12 +1,12 @@
 /* The symmetric separable filter of uint8 in 16-bit fixed point, for one instruction set: faster than float32 while the
  * window is small (docs/decisions/0034).
  *
- * A pixel p is (p - 128) * 128, so that the sum of two just fits into 16 bits; a weight is in units of 2^-15, and the
- * rounded product of both is in units of 1/128 of a level again, off by at most half a unit: the result of one axis is
- * the input of the other. Four rows at a time are filtered down, straight from the image, and then along.
+ * A pixel p is 256 p, without sign; two that share a weight are averaged, and the weight of the two is in units of 2^-16.
+ * The product of both, rounded down, is in units of 1/256 of a level again: the result of one axis is the input of the
+ * other. What rounding down loses, half a unit a product, is put back in the end.
+ * Four rows at a time are filtered down, straight from the image, and then along.
  */
-#define BLACK (-128 * 128)
-#define FIXED_TILE 1024
+#define FIXED_TILE 2048
 
 #if MOST_LANES == 16
 #define WORDS 32 /* of a vector */
@@ -16,15 +16,13 @@ static inline void write_words(int16_t *to, words value) { _mm512_storeu_si512((
 static inline words all_words(int16_t value) { return _mm512_set1_epi16(value); }
 static inline words all_pairs(int32_t value) { return _mm512_set1_epi32(value); }
 static inline words add_words(words a, words b) { return _mm512_add_epi16(a, b); }
-static inline words product(words a, words b) { return _mm512_mulhrs_epi16(a, b); }
-static inline words at_least_black(words a) { return _mm512_max_epi16(a, all_words(BLACK)); }
+static inline words mean_words(words a, words b) { return _mm512_avg_epu16(a, b); }
+static inline words product(words a, words b) { return _mm512_mulhi_epu16(a, b); }
 static inline words read_pixels(const uint8_t *from) {
-    const words wide = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const void *)from));
-    return _mm512_add_epi16(_mm512_slli_epi16(wide, 7), all_words(BLACK));
+    return _mm512_slli_epi16(_mm512_cvtepu8_epi16(_mm256_loadu_si256((const void *)from)), 8);
 }
 static inline void write_pixels(uint8_t *to, words value) {
-    const words level = _mm512_srai_epi16(_mm512_add_epi16(value, all_words(64)), 7);
-    _mm256_storeu_si256((void *)to, _mm256_xor_si256(_mm512_cvtepi16_epi8(level), _mm256_set1_epi8(-128)));
+    _mm256_storeu_si256((void *)to, _mm512_cvtepi16_epi8(_mm512_srli_epi16(value, 8)));
 }
 #else
 #define WORDS 16
@@ -34,16 +32,14 @@ static inline void write_words(int16_t *to, words value) { _mm256_storeu_si256((
 static inline words all_words(int16_t value) { return _mm256_set1_epi16(value); }
 static inline words all_pairs(int32_t value) { return _mm256_set1_epi32(value); }
 static inline words add_words(words a, words b) { return _mm256_add_epi16(a, b); }
-static inline words product(words a, words b) { return _mm256_mulhrs_epi16(a, b); }
-static inline words at_least_black(words a) { return _mm256_max_epi16(a, all_words(BLACK)); }
+static inline words mean_words(words a, words b) { return _mm256_avg_epu16(a, b); }
+static inline words product(words a, words b) { return _mm256_mulhi_epu16(a, b); }
 static inline words read_pixels(const uint8_t *from) {
-    const words wide = _mm256_cvtepu8_epi16(_mm_loadu_si128((const void *)from));
-    return _mm256_add_epi16(_mm256_slli_epi16(wide, 7), all_words(BLACK));
+    return _mm256_slli_epi16(_mm256_cvtepu8_epi16(_mm_loadu_si128((const void *)from)), 8);
 }
 static inline void write_pixels(uint8_t *to, words value) {
-    const words level = _mm256_srai_epi16(_mm256_add_epi16(value, all_words(64)), 7);
-    const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(level), _mm256_extracti128_si256(level, 1));
-    _mm_storeu_si128((void *)to, _mm_xor_si128(bytes, _mm_set1_epi8(-128)));
+    const words level = _mm256_srli_epi16(value, 8);
+    _mm_storeu_si128((void *)to, _mm_packus_epi16(_mm256_castsi256_si128(level), _mm256_extracti128_si256(level, 1)));
 }
 #endif
 
@@ -56,13 +52,14 @@ typedef struct {
     int64_t tile, stride;
 } fixed_plan;
 
-/* Units of 2^-15, twice in a word; the centre takes what rounding left over, so that a constant stays constant. */
+/* Units of 2^-16, of both taps at a distance, twice in a word; the centre takes what rounding left over, so that a constant stays constant. */
 static void fixed_weights(const float *from, int64_t radius, int32_t *weights) {
-    int32_t left = 1 << 15;
+    int64_t left = 1 << 16;
     for (int64_t i = radius; i >= 0; --i) {
-        const int32_t weight = i > 0 ? (int32_t)(from[i] * 32768.0f + 0.5f) : (int32_t)smaller(left, INT16_MAX);
-        left -= 2 * weight;
-        weights[i] = weight * 0x10001;
+        const int64_t wanted = i > 0 ? (int64_t)(from[i] * 131072.0f + 0.5f) : left;
+        const int64_t weight = larger(0, smaller(smaller(wanted, left), UINT16_MAX));
+        left -= weight;
+        weights[i] = (int32_t)((uint32_t)weight * 0x10001u);
     }
 }
 
@@ -93,10 +90,10 @@ static inline __attribute__((always_inline)) void fixed_down(const uint8_t *cons
     A0 = read_pixels(up[I] + x);                            \
     B3 = read_pixels(down[-(I)] + x);                       \
     weight = all_pairs(w[(I) + 1]);                         \
-    s0 = add_words(s0, product(add_words(A1, B3), weight)); \
-    s1 = add_words(s1, product(add_words(A2, B0), weight)); \
-    s2 = add_words(s2, product(add_words(A3, B1), weight)); \
-    s3 = add_words(s3, product(add_words(A0, B2), weight));
+    s0 = add_words(s0, product(mean_words(A1, B3), weight)); \
+    s1 = add_words(s1, product(mean_words(A2, B0), weight)); \
+    s2 = add_words(s2, product(mean_words(A3, B1), weight)); \
+    s3 = add_words(s3, product(mean_words(A0, B2), weight));
         STEP(0, a0, a1, a2, a3, b0, b1, b2, b3)
         if (left == 1) break;
         STEP(1, a1, a2, a3, a0, b3, b0, b1, b2)
@@ -106,23 +103,23 @@ static inline __attribute__((always_inline)) void fixed_down(const uint8_t *cons
         STEP(3, a3, a0, a1, a2, b1, b2, b3, b0)
 #undef STEP
     }
-    /* Rounding may leave a sum a few units below black; two of those would not fit. */
-    write_words(to, at_least_black(s0));
-    write_words(to + stride, at_least_black(s1));
-    write_words(to + 2 * stride, at_least_black(s2));
-    write_words(to + 3 * stride, at_least_black(s3));
+    write_words(to, s0);
+    write_words(to + stride, s1);
+    write_words(to + 2 * stride, s2);
+    write_words(to + 3 * stride, s3);
 }
 
 /* WORDS pixels of four rows, from lines `stride` apart. */
 static inline __attribute__((always_inline)) void fixed_along(const int16_t *from, int64_t stride, const int32_t *w,
                                                               int64_t radius, words sum[4]) {
+    const words rounding = all_words((int16_t)(128 + radius + 1)); /* half a level, half a unit for each product */
     words weight = all_pairs(w[0]);
 #define EACH _Pragma("GCC unroll 4") for (int j = 0; j < 4; ++j)
-    EACH sum[j] = product(read_words(from + j * stride), weight);
+    EACH sum[j] = add_words(rounding, product(read_words(from + j * stride), weight));
     for (int64_t i = 1; i <= radius; ++i) {
         weight = all_pairs(w[i]);
         EACH {
-            const words both = add_words(read_words(from + j * stride - i), read_words(from + j * stride + i));
+            const words both = mean_words(read_words(from + j * stride - i), read_words(from + j * stride + i));
             sum[j] = add_words(sum[j], product(both, weight));
         }
     }
@@ -135,7 +132,7 @@ static inline void fixed_borders(const fixed_plan *plan, const cs_images *images
     for (int64_t x = first; x < last; ++x) {
         const int64_t at = border_index(images->border, x, images->width);
         int16_t *line = plan->lines;
-        for (int j = 0; j < 4; ++j, line += plan->stride) line[x - start] = at < 0 ? BLACK : line[at - start];
+        for (int j = 0; j < 4; ++j, line += plan->stride) line[x - start] = at < 0 ? 0 : line[at - start];
     }
 }
 
@@ -193,4 +190,3 @@ cs_status KERNEL(fir_fixed)(const cs_images *images, const uint8_t *src, const c
     return CS_OK;
 }
 #undef WORDS
-#undef BLACK
