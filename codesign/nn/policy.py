@@ -73,10 +73,12 @@ class Rounder:
 
     def __call__(self, x: torch.Tensor, memory: Memory | None = None) -> torch.Tensor:
         """`x` rounded; see `with_mask`."""
-        return self.with_mask(x, memory)[0]
+        return self.with_mask(x, memory, wanted=False)[0]
 
-    def with_mask(self, x: torch.Tensor, memory: Memory | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """`x` rounded, and where it was not clipped; None where nothing can clip.
+    def with_mask(
+        self, x: torch.Tensor, memory: Memory | None = None, *, wanted: bool = True
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """`x` rounded, and where it was not clipped; None where nothing can clip, or where it is not wanted.
 
         A tensor without a finite number passes as it is: its training has blown up, and its loss will say so.
         """
@@ -101,7 +103,8 @@ class Rounder:
         else:
             formats, scale = memory.allocation(self, wide)
         rounded = round_to_format(wide, formats, self.rounding, scale=scale, axis=axis, seed=seed, step=step)
-        return rounded.to(x.dtype), wide.abs() <= self._clip(formats, scale, wide, axis)
+        mask = wide.abs() <= self._clip(formats, scale, wide, axis) if wanted else None
+        return rounded.to(x.dtype), mask
 
     def _by_absmax(self, x: torch.Tensor, seed: int | None, step: int) -> torch.Tensor:
         narrow = x.dtype not in (torch.float32, torch.float64)  # under autocast
