@@ -51,6 +51,7 @@ def draw_allocation(chosen: Mapping[str, Allocation], name: str, values: npt.NDA
         top.hist(values.ravel(), bins=201, color="#0072b2", histtype="stepfilled", log=True)
         top.set_title(f"{name}: {allocation.formats[0]} in blocks of {allocation.block}", fontsize=10)
         top.set_xlabel("weight (1)")
+    top.set_ylim(bottom=0.5)  # on the logarithmic axis a bin of one weight is seen
     top.set_ylabel("weights in a bin (1)")
 
     widest = max(len(each.formats) for each in chosen.values())
