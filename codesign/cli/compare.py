@@ -77,7 +77,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     console.print(table)
     console.print(
         f"hypervolume in % of the best run's; speed-up (simulated) over uniform {runs[0]['reference']} of the same run; "
-        "accuracies are single measurements or means over few seeds",
+        "points lost against the most accurate baseline; accuracies are single measurements or means over few seeds",
         highlight=False,
     )
     return 0

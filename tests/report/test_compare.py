@@ -27,7 +27,12 @@ def trial(index, latency_s, accuracy, cpu_s=1.0):
 
 def run(*designs, **change):
     points = [
-        {"label": "fp32" if i == 0 else "", "latency_s": latency_s, "accuracy": accuracy}
+        {
+            "label": "fp32" if i == 0 else "",
+            "kind": "searched" if i else "baseline",
+            "latency_s": latency_s,
+            "accuracy": accuracy,
+        }
         for i, (latency_s, accuracy) in enumerate(designs)
     ]
     return {
