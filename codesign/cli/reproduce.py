@@ -12,6 +12,11 @@ from typing import Any
 from codesign.cli.progress import progress
 
 OUT = Path("runs/reproduce")  # default folder of results
+_SUBJECTS = {  # of the configurations that come with codesign, in the order of the page
+    "retraining": ("fashion", "digits"),
+    "staged": ("fashion", "digits"),
+    "quantization": ("fashion", "digits", "resnet"),
+}
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -21,48 +26,50 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     for name, text in (
         ("retraining", "M1 against a conventional prune and retrain: accuracy and time of retraining"),
         ("staged", "M2 against pruning at initialization: accuracy over compression"),
+        ("quantization", "M3: networks quantized after training by every method, and trained in short formats"),
     ):
         experiment = experiments.add_parser(name, help=text, description=text)
-        shipped = f"{name}_fashion and {name}_digits, which come with codesign"
-        experiment.add_argument("configs", metavar="CONFIG", nargs="*", help=f".toml files (default: {shipped})")
+        shipped = " and ".join(f"{name}_{subject}" for subject in _SUBJECTS[name])
+        experiment.add_argument(
+            "configs", metavar="CONFIG", nargs="*", help=f".toml files (default: {shipped}, which come with codesign)"
+        )
         experiment.add_argument("--out", metavar="FOLDER", type=Path, default=OUT, help=f"results (default {OUT})")
         experiment.add_argument("--json", action="store_true", help="print every row instead of the page")
-        experiment.set_defaults(execute=_pruning)
-    text = "M3: networks quantized after training by every method, and trained in short formats"
-    quantization = experiments.add_parser("quantization", help=text, description=text)
-    shipped = "quantization_fashion, _digits and _resnet, which come with codesign"
-    quantization.add_argument("configs", metavar="CONFIG", nargs="*", help=f".toml files (default: {shipped})")
-    quantization.add_argument("--out", metavar="FOLDER", type=Path, default=OUT, help=f"results (default {OUT})")
-    quantization.add_argument("--json", action="store_true", help="print every row instead of the page")
-    quantization.set_defaults(execute=_quantization)
+        experiment.set_defaults(execute=_reproduce)
 
 
-def _pruning(arguments: argparse.Namespace) -> int:
+def _reproduce(arguments: argparse.Namespace) -> int:
     """Run what is missing in <experiment>.csv, then write <experiment>.md and <experiment>.svg."""
-    from codesign.reproduce import figures, pages, retraining, staged  # imports torch, which takes seconds
+    from codesign.reproduce import figures, pages, quantization, quantization_page, retraining, staged  # torch: seconds
     from codesign.reproduce.ledger import Ledger, Row, of_config
     from codesign.reproduce.settings import digest, load_retraining, load_staged, shipped
 
     name, out = arguments.experiment, arguments.out
-    kinds: dict[str, tuple[Any, Any, Any, Any]] = {
-        "retraining": (load_retraining, retraining, pages.retraining_page, figures.draw_retraining),
-        "staged": (load_staged, staged, pages.staged_page, figures.draw_staged),
-    }
-    load, experiment, page_of, draw = kinds[name]
-    paths = arguments.configs or [shipped(f"{name}_{data}") for data in ("fashion", "digits")]
+    kinds: dict[str, tuple[Any, ...]] = {
+        "retraining": (
+            load_retraining, digest, Row, retraining.trainings, retraining.run, pages.retraining_page, figures.draw_retraining
+        ),
+        "staged": (load_staged, digest, Row, staged.trainings, staged.run, pages.staged_page, figures.draw_staged),
+        "quantization": (
+            quantization.load_quantization, quantization.digest_of, quantization.Result, quantization.parts_of,
+            quantization.run, quantization_page.page, quantization_page.draw,
+        ),
+    }  # fmt: skip
+    load, digest_of, row_kind, parts_of, run, page_of, draw = kinds[name]
+    paths = arguments.configs or [shipped(f"{name}_{subject}") for subject in _SUBJECTS[name]]
     settings = [load(path) for path in paths]
-    ledger = Ledger(out / f"{name}.csv", Row)
+    ledger: Ledger[Any] = Ledger(out / f"{name}.csv", row_kind)
     done = 0
-    with progress(name, sum(map(experiment.trainings, settings))) as update:
+    with progress(name, sum(map(parts_of, settings))) as update:
 
-        def on_row(row: Row) -> None:
+        def on_part(*_: object) -> None:
             nonlocal done
             done += 1
             update(done)
 
         for one in settings:
-            experiment.run(one, ledger, on_row)
-    parts = [(one, of_config(ledger.rows, digest(one))) for one in settings]
+            run(one, ledger, on_part)
+    parts = [(one, of_config(ledger.rows, digest_of(one))) for one in settings]
     configs = "".join(f" {path}" for path in arguments.configs)
     page = page_of(parts, f"codesign reproduce {name}{configs} --out {out}")
     draw(parts, out / f"{name}.svg")
@@ -73,38 +80,4 @@ def _pruning(arguments: argparse.Namespace) -> int:
     else:
         print(page, end="")
     print(f"wrote {out / name}.md, .svg and .csv", file=sys.stderr)
-    return 0
-
-
-def _quantization(arguments: argparse.Namespace) -> int:
-    """Run what is missing in quantization.csv, then write quantization.md and .svg."""
-    from codesign.reproduce import quantization, quantization_page  # imports torch, which takes seconds
-    from codesign.reproduce.ledger import Ledger, of_config
-    from codesign.reproduce.settings import shipped
-
-    out = arguments.out
-    paths = arguments.configs or [shipped(f"quantization_{name}") for name in ("fashion", "digits", "resnet")]
-    settings = [quantization.load_quantization(path) for path in paths]
-    ledger = Ledger(out / "quantization.csv", quantization.Result)
-    done = 0
-    with progress("quantization", sum(map(quantization.parts_of, settings))) as update:
-
-        def on_part() -> None:
-            nonlocal done
-            done += 1
-            update(done)
-
-        for one in settings:
-            quantization.run(one, ledger, on_part)
-    parts = [(one, of_config(ledger.rows, quantization.digest_of(one))) for one in settings]
-    configs = "".join(f" {path}" for path in arguments.configs)
-    page = quantization_page.page(parts, f"codesign reproduce quantization{configs} --out {out}")
-    quantization_page.draw(parts, out / "quantization.svg")
-    (out / "quantization.md").write_text(page, encoding="utf-8")
-    if arguments.json:
-        rows = [asdict(row) for _, rows in parts for row in rows]
-        print(json.dumps({"schema": "codesign.reproduce.quantization/1", "rows": rows}, indent=1))
-    else:
-        print(page, end="")
-    print(f"wrote {out / 'quantization'}.md, .svg and .csv", file=sys.stderr)
     return 0

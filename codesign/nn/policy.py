@@ -6,7 +6,6 @@ a cut of channels cuts it.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ from torch import nn
 
 from codesign.design import LayerFormats
 from codesign.errors import ConfigError, ModelError, did_you_mean
-from codesign.formats import FloatFormat, Reserved
+from codesign.formats import FloatFormat
 from codesign.quantize import Rounding, absmax_scale, allocate, round_scaled, round_to_format
+from codesign.quantize.allocate import split
 
 _FLOAT32 = FloatFormat.parse("float32")
 _SAMPLED = 1 << 13  # numbers of a channel or tensor by which its format is chosen: their error is known within 2 %
@@ -29,9 +29,7 @@ class Scaling(StrEnum):
     """Where the scale of a tensor comes from."""
 
     ABSMAX = "absmax"  # the power of two at which nothing clips, anew at every call
-    DELAYED = (
-        "delayed"  # the same of the largest magnitude of the last `every` calls, this one not among them; may clip
-    )
+    DELAYED = "delayed"  # the same, of the `every` calls before this one; may clip
     EMPIRICAL = "empirical"  # split of the format's width and real scale by `allocate` of a sample, every `every` steps
     FIXED = "fixed"  # `scale`, always; for errors and gradients the same as a loss multiplied by 1 / scale
 
@@ -80,7 +78,8 @@ class Rounder:
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """`x` rounded, and where it was not clipped; None where nothing can clip, or where it is not wanted.
 
-        A tensor without a finite number passes as it is: its training has blown up, and its loss will say so.
+        A tensor without a finite number passes as it is, and with any other scaling than by its own largest magnitude one
+        that holds a number that is not finite: its training has blown up, and its loss will say so.
         """
         if self.fmt == _FLOAT32 and self.scaling is not Scaling.EMPIRICAL:
             return x, None
@@ -162,14 +161,8 @@ class Memory:
             found = allocate(_sample(x, rule.axis), rule.fmt.bits, None if rule.axis is None else 0)
             exponents.copy_(torch.tensor([fmt.exponent_bits for fmt in found.formats]))
             scale.copy_(torch.from_numpy(found.scale))
-        formats = [_split(rule.fmt.bits, e) for e in exponents.tolist()]
+        formats = [split(rule.fmt.bits, e) for e in exponents.tolist()]
         return (formats[0], float(scale[0])) if rule.axis is None else (formats, scale)
-
-
-@functools.lru_cache(maxsize=256)
-def _split(bits: int, exponent_bits: int) -> FloatFormat:
-    """The format with these bits, always the same object: that is fastest in a list."""
-    return FloatFormat.of(exponent_bits, bits - 1 - exponent_bits, reserved=Reserved.NONE)
 
 
 def _all_finite(x: torch.Tensor) -> bool:

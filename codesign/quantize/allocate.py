@@ -19,6 +19,7 @@ E = 1 with M mantissa bits is the same grid as the integer of M + 1; it is tried
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Sequence
@@ -41,6 +42,7 @@ METHODS = (
     "integer-absmax", "integer-clip", "gaussian", "laplace", "aciq", "octav", "microscaling",
 )  # fmt: skip
 _ASSUMED = ("gaussian", "laplace", "aciq", "octav")
+_OF_WIDTH = ("aciq", "octav")  # their clips follow from the width, not from the split
 _CLIPS = 64  # in geometric steps from the largest magnitude down to
 _ABOVE = 16  # more above it, up to twice: numbers may be better off in a lower binade, where the spacing is finer
 _LEAST_CLIP = 0.75  # root mean squares; three levels of a Gaussian clip at 1.2, more levels higher
@@ -98,8 +100,13 @@ def splits(bits: int) -> tuple[FloatFormat, ...]:
     """Every format of `bits` bits that rounds to another grid: the integer, then E = 2, 3, ... 7; all codes are numbers."""
     if not 2 <= bits <= 16:
         raise FormatError(f"allocation covers 2 to 16 bits, got {bits}")
-    widths = [0, *range(2, min(8, bits))]
-    return tuple(FloatFormat.of(e, bits - 1 - e, reserved=Reserved.NONE) for e in widths)
+    return tuple(split(bits, e) for e in (0, *range(2, min(8, bits))))
+
+
+@functools.lru_cache(maxsize=1024)
+def split(bits: int, exponent_bits: int, reserved: Reserved = Reserved.NONE) -> FloatFormat:
+    """The format of `bits` bits with so many of exponent; always the same object, which is fastest in a list."""
+    return FloatFormat.of(exponent_bits, bits - 1 - exponent_bits, reserved=reserved)
 
 
 def allocate(
@@ -116,8 +123,8 @@ def allocate(
     """Format and scale of each channel of `x` with the least mean squared error that `method` can choose.
 
     Exact: each candidate is applied to all numbers of the channel. 64 clips from the largest magnitude to 0.75 root mean
-    squares and 16 up to twice the largest are tried with every format, then eight between the neighbours of the best; so are the clips of ACIQ, OCTAV and the
-    assumed distributions, hence no other method of the same granularity is better.
+    squares and 16 up to twice the largest are tried with every format, then eight between the neighbours of its best; so are
+    the clips of ACIQ, OCTAV and the assumed distributions, hence no other method of the same granularity is better.
 
     Parameters
     ----------
@@ -139,12 +146,16 @@ def allocate(
     if method not in METHODS and not fixed:
         raise FormatError(f"unknown method '{method}'{did_you_mean(method, METHODS)}")
     if method == "microscaling":
+        if weights is not None:
+            raise FormatError("method 'microscaling' takes no weights; use 'empirical'")
         return _microscaling(x, bits, axis, channels, power)
     if formats is None:
         if bits is None:
             raise FormatError("bits= is missing; pass the width of a number, or formats=")
         formats = _candidates(method, bits, fixed)
     formats = tuple(formats)
+    if weights is not None and method == "octav":
+        raise FormatError("method 'octav' takes no weights; use 'empirical'")
     weight = None if weights is None else magnitudes_of(np.asarray(weights, dtype=np.float64), axis, np.float64)[0]
     if weight is not None:
         if weight.shape != channels.shape:
@@ -152,7 +163,7 @@ def allocate(
                 f"weights of shape {weight.shape} for numbers of shape {channels.shape}; pass one for each"
             )
         power = (weight * channels.astype(np.float64) ** 2).sum(1) / weight.sum(1)
-    chosen, clip, error = _search(channels, weight, formats, method, scale, assumed)
+    chosen, clip, error = _search(channels, weight, np.sqrt(power), formats, method, scale, assumed)
     count = float(channels.shape[1]) if weight is None else weight.sum(1)
     most = np.array([fmt.max for fmt in formats])[chosen]
     return Allocation(
@@ -185,7 +196,7 @@ def _candidates(method: str, bits: int, fixed: re.Match[str] | None) -> tuple[Fl
             raise FormatError(
                 f"method '{method}': {exponent_bits} exponent bits and a sign do not fit into {bits} bits"
             )
-        return (FloatFormat.of(exponent_bits, bits - 1 - exponent_bits, reserved=Reserved.NONE),)
+        return (split(bits, exponent_bits),)
     return splits(bits)
 
 
@@ -218,6 +229,7 @@ def magnitudes_of(
 def _search(
     x: Floats,
     weights: npt.NDArray[np.float64] | None,
+    deviation: npt.NDArray[np.float64],
     formats: tuple[FloatFormat, ...],
     method: str,
     scale: ScaleRule,
@@ -230,7 +242,7 @@ def _search(
     words = [_words(fmt) for fmt in formats]
     table = [np.array([word[i] for word in words], kind) for i, kind in enumerate((np.float32, np.uint32, np.uint32))]
     absmax = x.max(1)
-    clips, refine, step = _clips(x, weights, absmax, formats, method, scale, assumed)
+    clips, refine, step = _clips(x, weights, absmax, deviation, formats, method, scale, assumed)
     searched, weight = _linear_histogram(x, weights, absmax) if method == "histogram" else (x, weights)
     chosen, clip, error = np.zeros(channels, np.int64), np.zeros(channels, np.float32), np.zeros(channels)
     fit(_blocks(searched), _blocks(weight, channels), *table, clips, refine, step, chosen, clip, error)
@@ -274,6 +286,7 @@ def _clips(
     x: Floats,
     weights: npt.NDArray[np.float64] | None,
     absmax: Floats,
+    deviation: npt.NDArray[np.float64],
     formats: tuple[FloatFormat, ...],
     method: str,
     scale: ScaleRule,
@@ -281,17 +294,11 @@ def _clips(
 ) -> tuple[Floats, int, float]:
     """[channels, formats, candidates] clips, 0 where there is none; rounds of refinement and their first step."""
     largest = absmax.astype(np.float64)
-    if weights is None:
-        deviation = np.sqrt(np.einsum("ij,ij->i", x, x, dtype=np.float64) / x.shape[1])
-        mean = x.mean(1, dtype=np.float64)
-    else:
-        deviation = np.sqrt((weights * x.astype(np.float64) ** 2).sum(1) / weights.sum(1))
-        mean = (weights * x).sum(1) / weights.sum(1)
     lowest = np.minimum(_LEAST_CLIP * deviation, largest)
     if method.endswith("absmax"):
         columns = largest[:, None, None]
     elif method in _ASSUMED:
-        own, clip = _assumed_clip(x, deviation, mean, formats, method)
+        own, clip = _assumed_clip(x, weights, deviation, formats, method)
         columns = np.where(np.arange(len(formats)) == own, np.minimum(clip, largest)[:, None], 0)[:, :, None]
     else:
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -305,9 +312,13 @@ def _clips(
         return power_of_two_clips(formats, largest, deviation) if free else _up_to_powers(columns, formats), 0, 1.0
     if free and assumed and weights is None and len({fmt.bits for fmt in formats}) == 1:
         extra = np.empty((len(x), len(formats), len(_ASSUMED)))
-        for f, fmt in enumerate(formats):  # each with the clip that is best for it alone
-            for i, each in enumerate(_ASSUMED):
-                extra[:, f, i] = np.minimum(_assumed_clip(x, deviation, mean, (fmt,), each)[1], largest)
+        for i, each in enumerate(_ASSUMED):
+            if each in _OF_WIDTH:
+                extra[:, :, i] = _assumed_clip(x, weights, deviation, formats, each)[1][:, None]
+            else:  # with every format the clip that is best for it alone
+                for f, fmt in enumerate(formats):
+                    extra[:, f, i] = _assumed_clip(x, weights, deviation, (fmt,), each)[1]
+        extra = np.minimum(extra, largest[:, None, None])
         columns = np.concatenate([columns, extra], axis=2)
     refined = method == "empirical" or method.endswith("-clip")
     step = float(np.max((largest / np.maximum(lowest, 1e-300)) ** (0.5 / (_CLIPS - 1)), initial=1.0))
@@ -316,14 +327,19 @@ def _clips(
 
 def _assumed_clip(
     x: Floats,
+    weights: npt.NDArray[np.float64] | None,
     deviation: npt.NDArray[np.float64],
-    mean: npt.NDArray[np.float64],
     formats: tuple[FloatFormat, ...],
     method: str,
 ) -> tuple[int, npt.NDArray[np.float64]]:
     """The format that the method chooses, and its clip of each channel."""
     bits = formats[0].bits
     if method == "aciq":
+        mean = (
+            x.mean(1, dtype=np.float64)
+            if weights is None
+            else np.average(x.astype(np.float64), axis=1, weights=weights)
+        )
         return 0, aciq_clip(bits, deviation, mean)
     if method == "octav":
         return 0, _octav(x, deviation, bits)
@@ -376,7 +392,7 @@ def _linear_histogram(
 def _microscaling(
     x: Any, bits: int | None, axis: int | None, channels: Floats, power: npt.NDArray[np.float64]
 ) -> Allocation:
-    """Blocks of 32 neighbours along the last axis (the first, where that is the channels'); error judged per channel."""
+    """Blocks of 32 neighbours along the last axis, whatever the channel axis; the error is judged per channel."""
     if bits not in _MICROSCALING:
         raise FormatError(f"microscaling has no format of {bits} bits, only of {', '.join(map(str, _MICROSCALING))}")
     fmt = FloatFormat.parse(_MICROSCALING[bits])

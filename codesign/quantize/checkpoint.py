@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.errors import DataError, located
-from codesign.formats import FloatFormat, Reserved
-from codesign.quantize.allocate import Allocation, allocate, compare
+from codesign.formats import Reserved
+from codesign.quantize.allocate import Allocation, allocate, compare, split
 from codesign.quantize.codes import decode, encode, pack, unpack
+from codesign.quantize.layout import spread
 from codesign.quantize.rounding import round_to_format
 from codesign.quantize.scales import ScaleRule
 
@@ -127,21 +128,22 @@ def load_packed(path: Path) -> dict[str, torch.Tensor]:
     for name, info in record["tensors"].items():
         shape, bits, reserved = tuple(info["shape"]), info["bits"], Reserved(info["reserved"])
         widths = stored.pop(f"{name}.exponent_bits").tolist()
-        formats = [FloatFormat.of(e, bits - 1 - e, reserved=reserved) for e in widths]
+        formats = [split(bits, e, reserved) for e in widths]
         scale = stored.pop(f"{name}.scale").numpy()
         codes = unpack(stored.pop(f"{name}.codes").numpy(), formats[0], shape)
         values = np.empty(shape, np.float32)
         for fmt in dict.fromkeys(formats):
             rows = [i for i, own in enumerate(formats) if own == fmt]
             values[rows] = decode(codes[rows], fmt)
-        found[name] = torch.from_numpy(values * _spread(scale, shape, info["axis"], info["block"]))
+        found[name] = torch.from_numpy(values * spread(scale, shape, info["axis"], info["block"]))
     return found | stored
 
 
 def _codes(each: QuantizedTensor) -> npt.NDArray[Any]:
     """Codes of a tensor, each row in its own format; scaled back they are the rounded tensor."""
     allocation, shape = each.chosen, each.values.shape
-    scaled = each.values / _spread(allocation.scale, shape, allocation.axis, allocation.block)
+    assert allocation.axis is not None  # channels are the first axis of every tensor of a checkpoint
+    scaled = each.values / spread(allocation.scale, shape, allocation.axis, allocation.block)
     codes: npt.NDArray[Any] | None = None
     for fmt in dict.fromkeys(allocation.formats):
         rows = [i for i, own in enumerate(allocation.formats) if own == fmt]
@@ -150,10 +152,3 @@ def _codes(each: QuantizedTensor) -> npt.NDArray[Any]:
         codes[rows] = own_codes
     assert codes is not None  # there is at least one channel
     return codes
-
-
-def _spread(scale: npt.NDArray[Any], shape: tuple[int, ...], axis: int | None, block: int | None) -> npt.NDArray[Any]:
-    """Scales in a shape that goes with the tensor's."""
-    if block is not None and axis is not None:
-        return np.repeat(scale, block, axis=axis).take(range(shape[axis]), axis=axis)
-    return scale.reshape([-1 if d == axis else 1 for d in range(len(shape))])

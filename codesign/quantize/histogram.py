@@ -72,9 +72,8 @@ class FloatHistogram:
 
     def errors(self, fmt: FloatFormat, scales: Sequence[float]) -> npt.NDArray[np.float64]:
         """Summed squared error of each channel at each scale, [channels, scales]. Scales must be powers of two."""
-        needed = fmt.mantissa_bits + (
-            fmt.exponent_bits > 0
-        )  # of a halfway point; an integer's first digit is not hidden
+        # bits of a halfway point; the first digit of an integer is not hidden
+        needed = fmt.mantissa_bits + (fmt.exponent_bits > 0)
         if needed > self.mantissa_bits:
             raise FormatError(f"'{fmt}' needs a histogram of {needed} mantissa bits, this one has {self.mantissa_bits}")
         count, total, squares = self._moments

@@ -94,9 +94,14 @@ def spread_scale(work: Work, shape: tuple[int, ...]) -> Floats | None:
     scale, block = work.scale, work.block
     if scale is None or (scale.size == 1 and block is None):
         return scale if scale is None or not shape else scale.reshape((1,) * len(shape))
+    return spread(scale, shape, work.axis, block)
+
+
+def spread(scale: Floats, shape: tuple[int, ...], axis: int, block: int | None) -> Floats:
+    """One scale for each channel of `axis`, or for each block along it, in a shape that broadcasts to the array's."""
     if block is None:
-        return scale.reshape([-1 if d == work.axis else 1 for d in range(len(shape))])
-    return np.repeat(scale, block, axis=work.axis).take(range(shape[work.axis]), axis=work.axis)
+        return scale.reshape([-1 if d == axis else 1 for d in range(len(shape))])
+    return np.repeat(scale, block, axis=axis).take(range(shape[axis]), axis=axis)
 
 
 def round_array(x: Floats, y: Floats, work: Work) -> None:

@@ -134,6 +134,8 @@ def test_tensors_other_axes_and_wide_dtypes():
         ({"method": "e4-clip"}, FormatError, "4 exponent bits and a sign do not fit into 4 bits"),
         ({"method": "emprical"}, FormatError, "did you mean 'empirical'"),
         ({"method": "microscaling", "bits": 5}, FormatError, "no format of 5 bits"),
+        ({"method": "octav", "weights": np.ones((2, 3))}, FormatError, "'octav' takes no weights"),
+        ({"method": "microscaling", "weights": np.ones((2, 3))}, FormatError, "'microscaling' takes no weights"),
         ({"axis": 2}, ModelError, "axis 2 is out of range"),
         ({"x": np.array([[1, 2], [1, math.nan]], np.float32)}, ModelError, "channel 1 of x holds NaN"),
         ({"x": np.zeros((2, 0), np.float32)}, ModelError, "is empty"),
