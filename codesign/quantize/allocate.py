@@ -274,8 +274,8 @@ def _blocks(values: npt.NDArray[Any] | None, channels: int = 0) -> npt.NDArray[A
     n = values.shape[1]
     blocks = -(-n // BLOCK)
     width = -(-n // (blocks * LANES)) * LANES  # equal blocks, so that little is padding
-    padded = np.pad(values, ((0, 0), (0, -n % width))) if n % width else np.ascontiguousarray(values)
-    return padded.reshape(len(values), -1, width)
+    padded = np.pad(values, ((0, 0), (0, -n % width))) if n % width else values
+    return np.ascontiguousarray(padded).reshape(len(values), -1, width)
 
 
 def check_candidate(fmt: FloatFormat) -> None:
