@@ -35,6 +35,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--scale", choices=("real", "power-of-two"), default="real", help="of a channel (default: real)"
     )
+    command.add_argument("--allow-zeros", action="store_true", help="accept channels that hold only zeros")
     command.add_argument("--out", type=Path, metavar="FILE.safetensors", help="write the codes")
     command.add_argument("--figure", type=Path, metavar="FILE", help="draw one tensor's distribution and all splits")
     command.add_argument("--tensor", metavar="NAME", help="the tensor of the figure (default: the largest)")
@@ -58,7 +59,11 @@ def _quantize(arguments: argparse.Namespace) -> int:
     with progress("allocating", total) as update:
         done = 0
         for each in quantize_tensors(
-            tensors, arguments.bits, method=arguments.method, scale=ScaleRule(arguments.scale)
+            tensors,
+            arguments.bits,
+            method=arguments.method,
+            scale=ScaleRule(arguments.scale),
+            allow_zeros=arguments.allow_zeros,
         ):
             found.append(each)
             done += each.values.size

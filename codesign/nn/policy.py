@@ -178,7 +178,8 @@ class Memory:
             if not _all_finite(x):
                 return None
             axis = None if rule.axis is None else 0
-            found = allocate(_sample(x, rule.axis), rule.fmt.bits, axis, clips=_CLIPS, assumed=False)
+            sample = _sample(x, rule.axis)  # of which channels may be zeros: dead units are part of a training
+            found = allocate(sample, rule.fmt.bits, axis, clips=_CLIPS, assumed=False, allow_zeros=True)
             exponents.copy_(torch.tensor([fmt.exponent_bits for fmt in found.formats]))
             scale.copy_(torch.from_numpy(found.scale))
         formats: Any = tuple(split(rule.fmt.bits, e) for e in exponents.tolist())

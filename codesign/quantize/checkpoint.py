@@ -72,15 +72,22 @@ def is_quantized(tensor: torch.Tensor) -> bool:
 
 
 def quantize_tensors(
-    tensors: Mapping[str, torch.Tensor], bits: int, *, method: str = "empirical", scale: ScaleRule = ScaleRule.REAL
+    tensors: Mapping[str, torch.Tensor],
+    bits: int,
+    *,
+    method: str = "empirical",
+    scale: ScaleRule = ScaleRule.REAL,
+    allow_zeros: bool = False,
 ) -> Iterator[QuantizedTensor]:
     """Every weight tensor with its first axis as channels, one after the other."""
     for name, tensor in tensors.items():
         if is_quantized(tensor):
             values = tensor.detach().float().numpy()
             with located(f"tensor '{name}'"):
-                found = compare(values, bits, scale=scale)
-                chosen = found[method] if method in found else allocate(values, bits, method=method, scale=scale)
+                found = compare(values, bits, scale=scale, allow_zeros=allow_zeros)
+                chosen = found.get(method) or allocate(
+                    values, bits, method=method, scale=scale, allow_zeros=allow_zeros
+                )
             sqnr = {each: allocation.total_sqnr_db for each, allocation in found.items()}
             yield QuantizedTensor(name=name, values=values, chosen=chosen, sqnr_db=sqnr)
 
