@@ -20,6 +20,7 @@ from codesign.errors import FormatError
 from codesign.quantize.allocate import Allocation, allocate
 from codesign.quantize.scales import ScaleRule
 
+WATER_FILLING = "water-filling"
 WIDTHS = (2, 3, 4, 5, 6, 7, 8)
 
 
@@ -106,7 +107,7 @@ def allocate_mean(
     own = np.arange(channels)
     shared = replace(
         found[0],
-        method="water-filling",
+        method=WATER_FILLING,
         formats=tuple(found[p].formats[channel] for channel, p in enumerate(place)),
         scale=np.stack([each.scale for each in found], axis=1)[own, place],
         mse=errors[own, place],

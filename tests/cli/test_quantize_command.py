@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from codesign.cli import main
-from codesign.quantize import allocate
+from codesign.quantize import allocate, allocate_mean
 from codesign.quantize.checkpoint import load_packed
 
 
@@ -47,6 +47,18 @@ def test_a_packed_file_loads_back_to_the_same_values(checkpoint, tensors, tmp_pa
     for name in ("features.0.weight", "head.weight", "zeros.weight"):
         values = tensors[name].float()
         assert torch.equal(loaded[name], allocate(values, bits, method=method, allow_zeros=True).round(values)), name
+
+
+def test_a_mean_width(checkpoint, tensors, tmp_path, capsys):
+    out = tmp_path / "small.safetensors"
+    assert main(["quantize", str(checkpoint), "--mean-bits", "4.5", "--out", str(out), "--allow-zeros"]) == 0
+    assert "water-filling" in capsys.readouterr().out
+    loaded = load_packed(out)
+    for name in ("features.0.weight", "head.weight", "zeros.weight"):
+        values = tensors[name].float()
+        chosen = allocate_mean(values, 4.5, allow_zeros=True)[0]
+        assert torch.equal(loaded[name], chosen.round(values)), name
+    assert len({fmt.bits for fmt in allocate_mean(tensors["features.0.weight"], 4.5)[0].formats}) > 1
 
 
 def test_the_report_says_what_was_chosen_and_how_well_it_does(checkpoint, tensors, capsys):
@@ -106,6 +118,9 @@ def test_the_figure_is_a_picture(checkpoint, tmp_path, capsys):
         (["--bits", "4", "--method", "emprical"], "did you mean 'empirical'"),
         (["--bits", "4"], "tensor 'zeros.weight': channel 0 of x holds only zeros (3 of 3 channels do)"),
         (["--bits", "4", "--tensor", "haed.weight"], "did you mean 'head.weight'"),
+        (["--mean-bits", "1.5", "--allow-zeros"], "2 to 16 bits, got 1"),
+        (["--mean-bits", "9"], "tensor 'features.0.weight': mean bits must be within the widths 2 to 8, got 9"),
+        (["--mean-bits", "4", "--method", "octav"], "--mean-bits goes with --method empirical, got 'octav'"),
         (["--bits", "4", "--out", "x.bin"], "--out must end in .safetensors"),
         (["--bits", "4", "--allow-zeros", "--figure", "x.gif"], "must be a .png, .svg or .pdf"),
     ],
