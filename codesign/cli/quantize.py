@@ -119,12 +119,12 @@ def _finite(value: float) -> float | None:
 
 
 def _print(arguments: argparse.Namespace, found: list[QuantizedTensor], total: int, packed_bytes: int | None) -> None:
-    own_width = (
-        f" (others than {WATER_FILLING}: {int(arguments.bits)} bits)" if arguments.method == WATER_FILLING else ""
-    )
+    shared = arguments.method == WATER_FILLING
+    on_average = " on average" if shared else ""
+    own_width = f" (others than {WATER_FILLING}: {int(arguments.bits)} bits)" if shared else ""
     console = Console(width=None if Console().is_terminal else 200)
     table = Table(
-        title=f"{arguments.checkpoint.name}: {total:,} weights of {arguments.bits:g} bits, {arguments.method}, "
+        title=f"{arguments.checkpoint.name}: {total:,} weights of {arguments.bits:g} bits{on_average}, {arguments.method}, "
         f"{arguments.scale} scales",
         caption=f"signal to quantization noise in dB, by method{own_width}; --json has all of them",
     )
