@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import torch
 from codesign import native
 from codesign.config import dump
 from codesign.cost import Optimizer
-from codesign.errors import located
+from codesign.errors import ConfigError, located
 from codesign.hardware import load_accelerator
 from codesign.loop.document import document
 from codesign.loop.laboratory import Laboratory
@@ -24,7 +26,7 @@ from codesign.loop.settings import Settings
 from codesign.loop.space import baseline_points, channel_levels, search_space
 from codesign.report import render
 from codesign.search import Budget, Metric, SearchResult, Space, Trial, TrialLog, search
-from codesign.search.run import Evaluate
+from codesign.search.run import Evaluate, checked_ladder
 from codesign.workload import Workload
 
 
@@ -41,11 +43,15 @@ class Prepared:
 def prepare(settings: Settings, where: str) -> Prepared:
     """Load what the configuration names and find the channel levels. A mistake names its place in the file `where`."""
     torch.set_num_threads(1)
+    with located(f"{where}: search"):
+        checked_ladder(settings.search.ladder)
     with located(f"{where}: accelerator"):
         accelerator = load_accelerator(settings.accelerator)
     laboratory = Laboratory(settings=settings)
     with located(f"{where}: data"):
         example = torch.zeros(1, *laboratory.dataset.image_shape)
+    with located(f"{where}: search"):
+        _check_rungs(laboratory)
     with located(f"{where}: network"):
         workload = Workload.from_torch(
             laboratory.build(), example, batch=settings.training.batch, name=settings.network.name
@@ -64,6 +70,14 @@ def prepare(settings: Settings, where: str) -> Prepared:
     return Prepared(settings=settings, laboratory=laboratory, pricing=pricing, space=space)
 
 
+def _check_rungs(laboratory: Laboratory) -> None:
+    steps = [0, *laboratory.rungs(), laboratory.steps]
+    if any(a >= b for a, b in itertools.pairwise(steps)):
+        raise ConfigError(
+            f"ladder: its rungs are {steps[1:-1]} of {steps[-1]} steps; they must rise from 1 and stay below the whole run"
+        )
+
+
 def run_search(
     prepared: Prepared,
     directory: Path,
@@ -72,7 +86,7 @@ def run_search(
     fresh: bool,
     evaluate: Evaluate = map,
     on_trial: Callable[[Trial], None] | None = None,
-    on_resume: Callable[[int], None] | None = None,
+    on_resume: Callable[[float], None] | None = None,
 ) -> SearchResult:
     """Search, and write config.toml, provenance.json, trials.jsonl, front.json, front.csv and report.html."""
     settings, pricing = prepared.settings, prepared.pricing
@@ -82,16 +96,22 @@ def run_search(
     made_with = provenance(seed=settings.search.seed, data_sha256=prepared.laboratory.dataset.sha256)
     identity = {name: value for name, value in asdict(settings).items() if name not in ("title", "search")}
     identity |= {"data_sha256": prepared.laboratory.dataset.sha256, "C sources": native.source_sha256()}
+    paused = directory / "paused"
     with TrialLog(directory, fresh=fresh) as log:
+        if fresh:
+            shutil.rmtree(paused, ignore_errors=True)
+        if len(settings.search.ladder) > 1:
+            paused.mkdir(exist_ok=True)
         if on_resume is not None:
-            on_resume(len(log.trials))
+            on_resume(sum(trial.trainings for trial in log.trials))
         result = search(
             prepared.space,
             latency=pricing.latency_s,
-            accuracy=prepared.laboratory.accuracy,
+            accuracy=replace(prepared.laboratory, paused=paused.resolve()).accuracy,
             budget=Budget(trainings=settings.search.trainings),
             method=method,
             seed=settings.search.seed,
+            ladder=settings.search.ladder,
             layer_latency=lambda layer: layers[layer.name],
             metrics={
                 name: Metric(cost=cost, limit=getattr(settings.limits, name))

@@ -108,10 +108,12 @@ class SearchSettings:
     """How long to search.
 
     trainings : full training runs to spend, baselines and repeats included
+    ladder : shares of a run at which a design is looked at, rising to 1; those that can still be on the front go on
     """
 
     trainings: int
     seed: int = 0
+    ladder: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
         if self.trainings < 1:

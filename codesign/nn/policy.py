@@ -17,11 +17,10 @@ from torch import nn
 
 from codesign.design import LayerFormats
 from codesign.errors import ConfigError, ModelError, did_you_mean
-from codesign.formats import FloatFormat
+from codesign.formats import FLOAT32, FloatFormat
 from codesign.quantize import Rounding, absmax_scale, allocate, round_scaled, round_to_format
 from codesign.quantize.allocate import split
 
-_FLOAT32 = FloatFormat.parse("float32")
 _SAMPLED = 1 << 13  # numbers of a channel or tensor by which its format is chosen: their error is known within 2 %
 
 
@@ -81,7 +80,7 @@ class Rounder:
         A tensor without a finite number passes as it is, and with any other scaling than by its own largest magnitude one
         that holds a number that is not finite: its training has blown up, and its loss will say so.
         """
-        if self.fmt == _FLOAT32 and self.scaling is not Scaling.EMPIRICAL:
+        if self.fmt == FLOAT32 and self.scaling is not Scaling.EMPIRICAL:
             return x, None
         step = memory.step if memory else 0
         seed = self.seed if self.rounding is Rounding.STOCHASTIC else None
@@ -195,12 +194,14 @@ class Policy:
     @classmethod
     def of(cls, formats: LayerFormats) -> Policy:
         """Formats as a design point has them, by largest magnitude: one scale per output channel for the weight and its
-        gradient, one per tensor for activation and error; nearest-even; sums in float32."""
+        gradient, one per tensor for activation and error; nearest-even. Sums in float32 are torch's; those in another
+        format are emulated."""
         return cls(
             weight=Rounder(formats.weight, 0),
             activation=Rounder(formats.activation),
             error=Rounder(formats.error),
             gradient=Rounder(formats.gradient, 0),
+            accumulator=None if formats.accumulator == FLOAT32 else formats.accumulator,
         )
 
     @classmethod

@@ -138,7 +138,7 @@ def search(
     own = _Stopwatch()
     if method not in set(Method):
         raise ConfigError(f"unknown method '{method}'{did_you_mean(method, set(Method))}")
-    method, ladder, metrics = Method(method), _checked_ladder(ladder), metrics or {}
+    method, ladder, metrics = Method(method), checked_ladder(ladder), metrics or {}
     if finalist_seeds < 1:
         raise ConfigError(f"finalist_seeds must be at least 1, got {finalist_seeds}")
     if log is not None:
@@ -258,7 +258,8 @@ class _Stopwatch:
         return time.process_time() - self._started_s - self._outside_s
 
 
-def _checked_ladder(ladder: Sequence[float]) -> tuple[float, ...]:
+def checked_ladder(ladder: Sequence[float]) -> tuple[float, ...]:
+    """The rungs, if they rise from above 0 to 1."""
     rungs = tuple(float(f) for f in ladder)
     if not rungs or rungs[-1] != 1.0 or rungs[0] <= 0 or any(a >= b for a, b in itertools.pairwise(rungs)):
         raise ConfigError(f"ladder must rise from above 0 to 1, got {list(ladder)}")

@@ -33,9 +33,11 @@ METHODS = ("dp", "nsga2", "tpe", "random")
 SEQUENTIAL, FORMATS_ONLY = "prune, then quantize", "quantize only"
 VARIANTS = (*METHODS, SEQUENTIAL, FORMATS_ONLY)
 DROPS = (0.005, 0.01)  # of accuracy, that a pick may lose
-# Standard deviation of the accuracy of uniform float32 between four seeds, measured before any search. On the same
-# test images this is the noise of a comparison; the binomial error of 3,000 images, 0.7 points, is mostly shared.
-TRAINING_NOISE = 0.0053
+# Measured before any search on 7 designs with 4 seeds: the standard deviation between seeds, pooled over the six that
+# stay within two points of uniform float32. On the same test images this is the noise of a comparison.
+TRAINING_NOISE = 0.0034
+# What a user would ask for: one point less than the mean of uniform float32 in that measurement, 84.9 %.
+ACCURACY_FLOOR = 0.839
 FRESH_SEEDS = tuple(range(10_000, 10_003))  # below 2**32 and, but for a coincidence, not among the seeds of trials
 
 
@@ -109,6 +111,7 @@ class Bench:
                 method=method,
                 seed=seed,
                 baselines=points,
+                accuracy_floor=ACCURACY_FLOOR,
                 log=log,
             )
         trials = tuple(replace(t, proposal=replace(t.proposal, point=change(t.point))) for t in result.trials)
