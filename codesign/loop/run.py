@@ -19,6 +19,7 @@ from codesign.cost import Optimizer
 from codesign.errors import ConfigError, located
 from codesign.hardware import load_accelerator
 from codesign.loop.document import document
+from codesign.loop.hardware import HardwareLoop, Machine, machines_of, rows_of, to_csv
 from codesign.loop.laboratory import Laboratory
 from codesign.loop.pricing import Pricing
 from codesign.loop.provenance import provenance
@@ -38,6 +39,7 @@ class Prepared:
     laboratory: Laboratory
     pricing: Pricing
     space: Space
+    machines: tuple[Machine, ...]
 
 
 def prepare(settings: Settings, where: str) -> Prepared:
@@ -64,10 +66,15 @@ def prepare(settings: Settings, where: str) -> Prepared:
         steps=laboratory.steps,
         structure_images=settings.space.structure_images,
     )
+    machines: tuple[Machine, ...] = ()
+    if settings.hardware is not None:
+        with located(f"{where}: hardware"):
+            baselines = baseline_points(workload, settings.space)
+            machines = machines_of(pricing, settings.hardware, settings.limits, baselines)
     with located(f"{where}: training"):
         levels = channel_levels(laboratory, workload)
     space = search_space(workload, levels, settings.space)
-    return Prepared(settings=settings, laboratory=laboratory, pricing=pricing, space=space)
+    return Prepared(settings=settings, laboratory=laboratory, pricing=pricing, space=space, machines=machines)
 
 
 def _check_rungs(laboratory: Laboratory) -> None:
@@ -88,13 +95,25 @@ def run_search(
     on_trial: Callable[[Trial], None] | None = None,
     on_resume: Callable[[float], None] | None = None,
 ) -> SearchResult:
-    """Search, and write config.toml, provenance.json, trials.jsonl, front.json, front.csv and report.html."""
+    """Search, and write config.toml, provenance.json, trials.jsonl, front.json, front.csv, report.html, and hardware.csv
+    where machines are varied."""
     settings, pricing = prepared.settings, prepared.pricing
+    baselines = baseline_points(pricing.workload, settings.space)
+    loop = None
+    if settings.hardware is not None:
+        loop = HardwareLoop(
+            machines=prepared.machines,
+            space=prepared.space,
+            spaces=settings.space,
+            limits=settings.limits,
+            baselines=baselines,
+            trainings=settings.hardware.trainings,
+        )
     layers = pricing.layer_tables(
         {group.name: group.levels for group in prepared.space.groups}, list(settings.space.options().values())
     )
     made_with = provenance(seed=settings.search.seed, data_sha256=prepared.laboratory.dataset.sha256)
-    identity = {name: value for name, value in asdict(settings).items() if name not in ("title", "search")}
+    identity = {name: value for name, value in asdict(settings).items() if name not in ("title", "search", "hardware")}
     identity |= {"data_sha256": prepared.laboratory.dataset.sha256, "C sources": native.source_sha256()}
     paused = directory / "paused"
     with TrialLog(directory, fresh=fresh) as log:
@@ -112,14 +131,19 @@ def run_search(
             method=method,
             seed=settings.search.seed,
             ladder=settings.search.ladder,
-            layer_latency=lambda layer: layers[layer.name],
+            layer_latency=lambda layer: layers["latency_s"][layer.name],
             metrics={
-                name: Metric(cost=cost, limit=getattr(settings.limits, name))
+                name: Metric(
+                    cost=cost,
+                    limit=getattr(settings.limits, name),
+                    layer_cost=(lambda layer: layers["energy_j"][layer.name]) if name == "energy_j" else None,
+                )
                 for name, cost in pricing.metrics().items()
             },
             accuracy_floor=settings.limits.accuracy,
             latency_limit_s=settings.limits.latency_s,
-            baselines=baseline_points(pricing.workload, settings.space),
+            baselines=baselines,
+            further=None if loop is None else loop.ideas,
             log=log,
             identity=identity,
             evaluate=evaluate,
@@ -129,7 +153,11 @@ def run_search(
         write(directory / "provenance.json", json.dumps(made_with, indent=1) + "\n")
         write(directory / "front.json", result.front.to_json())
         write(directory / "front.csv", result.front.to_csv())
-        run = _document(prepared, method, result, made_with)
+        rows: list[dict[str, Any]] = []
+        if loop is not None:
+            rows = rows_of(loop.verdicts(result.trials), list(baselines)[-1])
+            write(directory / "hardware.csv", to_csv(rows))
+        run = _document(prepared, method, result, made_with) | {"hardware": rows}
         write(directory / "run.json", json.dumps(run, indent=1) + "\n")
         write(directory / "report.html", render(run))
     return result

@@ -121,6 +121,24 @@ class SearchSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HardwareSettings:
+    """Machines beside the accelerator, on which the designs are priced too.
+
+    vary : key of the accelerator's file -> values; all combinations whose area `limits.area_um2` allows
+    trainings : beyond those of the search, for designs that should be the fastest on one of the machines
+    """
+
+    vary: dict[str, tuple[Any, ...]]
+    trainings: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.vary:
+            raise ConfigError("vary is empty; give at least one key of the accelerator with its values")
+        if self.trainings < 0:
+            raise ConfigError(f"trainings must not be negative, got {self.trainings}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Constraints on what may be returned; None: no limit.
 
@@ -154,6 +172,7 @@ class Settings:
     space: SpaceSettings
     search: SearchSettings
     limits: Limits = field(default_factory=Limits)
+    hardware: HardwareSettings | None = None
     transforms: tuple[dict[str, Any], ...] = ()
 
     def __post_init__(self) -> None:

@@ -178,7 +178,9 @@ def hardware_table(bench: Bench, learnt: Learnt, floor: float) -> list[str]:
     pricings = {name: replace(bench.prepared.pricing, accelerator=a) for name, a in accelerators().items()}
     chosen: dict[str, Pick] = {}
     for name, pricing in pricings.items():
-        tables = pricing.layer_tables({g.name: g.levels for g in space.groups}, list(settings.space.options().values()))
+        tables = pricing.layer_tables(
+            {g.name: g.levels for g in space.groups}, list(settings.space.options().values())
+        )["latency_s"]
         predicted = learnt.front(
             latency=pricing.latency_s, layer_latency=lambda x, t=tables: t[x.name], accuracy_floor=floor
         )
