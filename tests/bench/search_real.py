@@ -96,10 +96,15 @@ class Bench:
         *,
         seed: int,
         method: str = "dp",
-        change: Callable[[DesignPoint], DesignPoint] = lambda point: point,
+        change: Callable[[DesignPoint], DesignPoint] | None = None,
         labels: Iterable[str] | None = None,
     ) -> SearchResult:
         pricing, settings = self.prepared.pricing, self.prepared.settings
+        tables = None
+        if change is None:
+            levels, formats = {g.name: g.levels for g in space.groups}, list(space.layers[0].formats.values())
+            tables = pricing.layer_tables(levels, formats)["latency_s"]
+        change = change or (lambda point: point)
         points = baseline_points(pricing.workload, settings.space)
         points = {label: points[label] for label in (points if labels is None else labels)}
         with TrialLog(self.folder / name) as log:
@@ -110,6 +115,7 @@ class Bench:
                 budget=Budget(trainings=trainings),
                 method=method,
                 seed=seed,
+                layer_latency=None if tables is None else lambda layer: tables[layer.name],
                 baselines=points,
                 accuracy_floor=ACCURACY_FLOOR,
                 log=log,

@@ -19,7 +19,9 @@ from codesign.loop.space import baseline_points
 from codesign.search import Learnt, Trial, hypervolume, learn, progress
 from codesign.search.front import ParetoFront, summarise, training_noise
 from codesign.search.trial import Origin
+from codesign.whatif.axes import with_values
 from tests.bench.search_real import (
+    ACCURACY_FLOOR,
     DROPS,
     FRESH_SEEDS,
     METHODS,
@@ -160,14 +162,12 @@ def picks_table(bench: Bench, runs: Sequence[Run]) -> list[str]:
 
 
 def accelerators() -> dict[str, Accelerator]:
-    """One machine with one part changed at a time; what bounds uniform FP8 on each was simulated."""
+    """`edge`, and two machines that differ from it in what bounds them and in what a short format buys."""
     edge = load_accelerator("edge")
-    slow = replace(edge.dram, bandwidth_bytes_per_s=1.6e9, source="chosen: a sixteenth of edge's")
-    wide = replace(edge.dram, bandwidth_bytes_per_s=204.8e9, source="chosen: eight times edge's")
-    small = replace(edge.array, rows=8, cols=8, source="chosen: a quarter of edge's")
+    fast = {"dram.bandwidth_bytes_per_s": 204.8e9, "array.rows": 8, "array.cols": 8, "throughput.law": "iso-area"}
     return {
-        "compute-bound": replace(edge, name="compute-bound", array=small, dram=wide),
-        "bandwidth-bound": replace(edge, name="bandwidth-bound", dram=slow),
+        "compute-bound": with_values(edge, fast),
+        "bandwidth-bound": with_values(edge, {"dram.bandwidth_bytes_per_s": 1.6e9}),
         "edge": edge,
     }
 
@@ -192,7 +192,7 @@ def hardware_table(bench: Bench, learnt: Learnt, floor: float) -> list[str]:
             )
             if fmean(values) >= floor:
                 break
-    lines = [f"| optimised for | {' | '.join(f'on {n}' for n in pricings)} | accuracy, % | channels | bits |"]
+    lines = [f"| optimised for | {' | '.join(f'on {n}' for n in pricings)} | accuracy, % | channels | formats |"]
     lines.append("|---" * 6 + "|")
     least = {n: min(p.latency_s(c.point) for c in chosen.values()) for n, p in pricings.items()}
     for name, pick in chosen.items():
@@ -201,9 +201,10 @@ def hardware_table(bench: Bench, learnt: Learnt, floor: float) -> list[str]:
         ]
         full = dict(pick.point.channels)
         counts = [str(full.get(x.name, "all")) for x in space.layers if x.out_group]
-        widths = [str(pick.point.formats_of(x.name).weight.bits) for x in space.layers]
+        choice = space.choice(pick.point) or ()
+        names = [list(x.formats)[o] for x, o in zip(space.layers, choice[len(space.groups) :], strict=True)]
         accuracy = interval([100 * v for v in pick.fresh])
-        lines.append(f"| {name} | {' | '.join(cells)} | {accuracy} | {' '.join(counts)} | {' '.join(widths)} |")
+        lines.append(f"| {name} | {' | '.join(cells)} | {accuracy} | {' '.join(counts)} | {', '.join(names)} |")
     return lines
 
 
@@ -254,6 +255,9 @@ def main(folder: Path, out: Path) -> None:
         "steps": bench.prepared.laboratory.steps,
         "batch": settings.training.batch,
         "trainings": settings.search.trainings,
+        "images": f"{len(bench.prepared.laboratory.data.test_labels):,}",
+        "asked": f"{100 * ACCURACY_FLOOR:g}",
+        "drop": f"{100 * WORST_DROP:g}",
         "seeds": len({r.seed for r in runs}),
         "designs": f"{space.log10_designs:.1f}",
         "network": settings.network.name,
