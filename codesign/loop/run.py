@@ -78,10 +78,11 @@ def prepare(settings: Settings, where: str) -> Prepared:
 
 
 def _check_rungs(laboratory: Laboratory) -> None:
-    steps = [0, *laboratory.rungs(), laboratory.steps]
+    steps = [laboratory.dense_steps, *laboratory.rungs(), laboratory.steps]
     if any(a >= b for a, b in itertools.pairwise(steps)):
         raise ConfigError(
-            f"ladder: its rungs are {steps[1:-1]} of {steps[-1]} steps; they must rise from 1 and stay below the whole run"
+            f"ladder: its rungs are {steps[1:-1]} of {steps[-1]} steps; they must rise, and lie after the cut at step "
+            f"{steps[0]}: before it no design has lost a channel"
         )
 
 

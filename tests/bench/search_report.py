@@ -37,7 +37,9 @@ from tests.bench.search_real import (
 WORST_DROP = 0.02  # reference of the hypervolume: this far below uniform float32, and the latency of uniform bfloat16
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of the training time at which runs are compared
 # Okabe & Ito 2008, "Color universal design": told apart by colour-blind readers
-COLOURS = dict(zip(VARIANTS, ("#0072b2", "#d55e00", "#009e73", "#777777", "#cc79a7", "#e69f00"), strict=True))
+COLOURS = dict(
+    zip(VARIANTS, ("#0072b2", "#d55e00", "#009e73", "#777777", "#cc79a7", "#e69f00", "#56b4e9"), strict=True)
+)
 CANDIDATES = 4  # fastest predicted designs of an accelerator that are trained
 
 
@@ -56,15 +58,13 @@ def runs_of(bench: Bench) -> list[Run]:
     """All finished runs."""
     found, first = [], 0
     for variant, seed in order(100):
-        name = f"{variant.replace(', ', '-').replace(' ', '-')}-{seed}"
-        last = name if variant != "prune, then quantize" else f"{name}-quantize"
-        if not (bench.folder / last / "summary.json").is_file():
+        if not bench.summary(variant, seed).is_file():
             continue
         results = bench.run(variant, seed)
         trials = [t for result in results for t in result.trials]
         numbered = tuple(replace(t, index=first + i) for i, t in enumerate(trials))
         first += len(trials)
-        summary = json.loads((bench.folder / last / "summary.json").read_text(encoding="utf-8"))
+        summary = json.loads(bench.summary(variant, seed).read_text(encoding="utf-8"))
         own = picks(bench, numbered)
         found.append(Run(variant=variant, seed=seed, trials=numbered, picks=own, summary=summary))
     return found
