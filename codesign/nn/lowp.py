@@ -1,29 +1,29 @@
 """Low-precision training: convolutions, linear layers and matrix products of a network compute in their formats.
 
 Forward, y = conv(A(x), W(w)); backward, with e = E(dL/dy): dL/dx = conv'(e, W(w)), dL/dw = G(conv''(A(x), e)), where A, W,
-E and G are the rules of a `Policy`. Rounding passes gradients on unchanged where it did not clip, and stops them where it
-did (the straight-through estimator). Master weights, biases, norms and the optimizer stay float32, except for
-`round_optimizer_state`; products are summed in float32 unless the policy names an accumulator.
+E and G are the rules of a `Policy`; a clip stops the gradient of x or w (products.py). Master weights, biases, norms and
+the optimizer stay float32, except for `round_optimizer_state`; products are summed in float32 unless the policy names an
+accumulator.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
-from torch.func import functional_call
 from torch.utils.hooks import RemovableHandle
 
 from codesign.design import DesignPoint
 from codesign.errors import ModelError, did_you_mean
 from codesign.formats import FloatFormat
 from codesign.nn.policy import Memory, Policy, Rounder, Scaling
-from codesign.prune import elementwise
-from codesign.quantize import Rounding, matmul, round_scaled
+from codesign.nn.products import accumulated, layer_product, rounded
+from codesign.quantize import Rounding, round_scaled
 
 _ROLES = ("weight", "activation", "error", "gradient")
 
@@ -36,109 +36,75 @@ class Matmul(nn.Module):
         return a @ b
 
 
-class _Rounded(torch.autograd.Function):
-    """Identity with rounding on the way forward, on the way back, or on both."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: torch.Tensor, there: Rounder | None, back: Rounder | None, memories: tuple[Any, Any]
-    ) -> torch.Tensor:
-        ctx.back, ctx.memory, ctx.mask = back, memories[1], None
-        if there is None:
-            return x.view_as(x)
-        y, ctx.mask = there.with_mask(x, memories[0])
-        return y.view_as(x) if y is x else y
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        (gradient,) = gradients
-        if ctx.mask is not None:
-            gradient = gradient * ctx.mask
-        return (ctx.back(gradient, ctx.memory) if ctx.back else gradient), None, None, None
-
-
-@elementwise  # what a cut of channels needs to know of it
-def rounded(
-    x: torch.Tensor,
-    *,
-    there: Rounder | None = None,
-    back: Rounder | None = None,
-    memories: tuple[Memory | None, Memory | None] = (None, None),
-) -> torch.Tensor:
-    """`x` rounded by `there`; its gradient, rounded by `back`. Memories of both, where they remember."""
-    result: torch.Tensor = _Rounded.apply(x, there, back, memories)
-    return result
-
-
-class _Product(torch.autograd.Function):
-    """a [m, k] times b [k, n] and both gradients, with partial sums rounded."""
-
-    @staticmethod
-    def forward(ctx: Any, a: torch.Tensor, b: torch.Tensor, fmt: FloatFormat, chunk: int) -> torch.Tensor:
-        ctx.save_for_backward(a, b)
-        ctx.fmt, ctx.chunk = fmt, chunk
-        result: torch.Tensor = matmul(a, b, fmt, chunk=chunk)
-        return result
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:
-        (e,) = gradients
-        a, b = ctx.saved_tensors
-        e = e.contiguous()
-        return (
-            matmul(e, b.t().contiguous(), ctx.fmt, chunk=ctx.chunk),
-            matmul(a.t().contiguous(), e, ctx.fmt, chunk=ctx.chunk),
-            None,
-            None,
-        )
-
-
 class _LowPrecision(nn.Module):
     """What all converted layers share; mixed in by `convert`, taken out by `strip`."""
 
     rounders: Policy  # as converted: random bits and axes of its own
 
-    def _memories(self) -> dict[str, Memory | None]:
-        """A memory for each role; counts this training step."""
-        if "lowp_steps" not in self._buffers:
-            return dict.fromkeys(_ROLES)
-        steps = self.get_buffer("lowp_steps")
+    memories: tuple[Memory | None, ...]  # of each role
+
+    def _now(self) -> tuple[int, tuple[Memory | None, ...]]:
+        """The step of the training, which is counted here, and the memories."""
+        steps = self._buffers.get("lowp_steps")
+        if steps is None:
+            return 0, self.memories
         step = int(steps)
         if self.training:
             steps += 1
-        return {role: Memory(self, role, step) for role in _ROLES}
+        return step, self.memories
 
-    def _low_precision(self, x: torch.Tensor) -> torch.Tensor:
-        r, memory = self.rounders, self._memories()
+    def _operands(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
+        """Both rounded, as nodes of their own; and what rounds the error of a result."""
+        r, (step, memory) = self.rounders, self._now()
         master: torch.Tensor = self.weight  # type: ignore[assignment]
-        weight = rounded(master, there=r.weight, back=r.gradient, memories=(memory["weight"], memory["gradient"]))
-        y = self._multiply(rounded(x, there=r.activation, memories=(memory["activation"], None)), weight)
-        return rounded(y, back=r.error, memories=(None, memory["error"]))
-
-    def _multiply(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """The plain layer on rounded operands."""
-        raise AssertionError("given by each layer")
+        weight = rounded(master, there=r.weight, back=r.gradient, memories=(memory[0], memory[3]), step=step)
+        x = rounded(x, there=r.activation, memories=(memory[1], None), step=step)
+        return x, weight, partial(rounded, back=r.error, memories=(None, memory[2]), step=step)
 
 
-class LowPrecisionConv2d(_LowPrecision, nn.Conv2d):
-    """A convolution that computes in its formats; made by `convert`, undone by `strip`."""
+class _LowPrecisionConvolution(_LowPrecision):
+    """A convolution, transposed or not, of one to three dimensions, that computes in its formats."""
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """As `nn.Conv2d`."""
-        return self._low_precision(input)
+    def forward(self: Any, input: torch.Tensor, output_size: list[int] | None = None) -> torch.Tensor:
+        """As the plain layer; an output size is for transposed convolutions."""
+        if input.ndim == self.weight.ndim - 1:
+            result: torch.Tensor = self.forward(input[None], output_size)[0]
+            return result
+        if self.rounders.accumulator is not None:
+            return self._accumulate(input)
+        if isinstance(self.padding, str) or self.padding_mode != "zeros":
+            x, weight, with_error = self._operands(input)
+            return with_error(self._conv_forward(x, weight, self.bias))
+        ends = self.output_padding
+        if output_size is not None:
+            ends = self._output_padding(
+                input, output_size, self.stride, self.padding, self.kernel_size, self.weight.ndim - 2, self.dilation
+            )
+        return layer_product(
+            self, input, (self.stride, self.padding, self.dilation, self.transposed, ends, self.groups)
+        )
 
-    def _multiply(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        fmt = self.rounders.accumulator
-        if fmt is None:
-            return self._conv_forward(x, weight, self.bias)
+    @staticmethod
+    def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, how: Any) -> torch.Tensor:
+        result: torch.Tensor = torch.convolution(x, weight, bias, *how)
+        return result
+
+    def _gradients(
+        self: Any, e: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, wanted: list[bool], how: Any
+    ) -> Any:
+        bias = [e.shape[1]] if wanted[2] else None
+        return torch.ops.aten.convolution_backward.default(e, x, weight, bias, *how, wanted)
+
+    def _accumulate(self: Any, input: torch.Tensor) -> torch.Tensor:
+        x, weight, with_error = self._operands(input)
         kernel, dilation, padding, stride = self.kernel_size, self.dilation, self.padding, self.stride
-        windows = nn.functional.unfold(x, kernel, dilation, padding, stride)  # type: ignore[arg-type]
+        windows = nn.functional.unfold(x, kernel, dilation, padding, stride)
         n, _, pixels = windows.shape
         columns = windows.transpose(1, 2).reshape(n * pixels, -1)
-        y = _Product.apply(columns, weight.flatten(1).t().contiguous(), fmt, self.rounders.chunk)
+        y = accumulated(columns, weight.flatten(1).t().contiguous(), self.rounders.accumulator, self.rounders.chunk)
         height = (x.shape[2] + 2 * int(padding[0]) - dilation[0] * (kernel[0] - 1) - 1) // stride[0] + 1
         y = y.reshape(n, height, -1, self.out_channels).permute(0, 3, 1, 2)
-        return y if self.bias is None else y + self.bias[:, None, None]
+        return with_error(y if self.bias is None else y + self.bias[:, None, None])
 
 
 class LowPrecisionLinear(_LowPrecision, nn.Linear):
@@ -146,33 +112,26 @@ class LowPrecisionLinear(_LowPrecision, nn.Linear):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """As `nn.Linear`."""
-        return self._low_precision(input)
-
-    def _multiply(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         fmt = self.rounders.accumulator
         if fmt is None:
-            return nn.functional.linear(x, weight, self.bias)
-        y = _Product.apply(x.flatten(0, -2), weight.t().contiguous(), fmt, self.rounders.chunk)
+            return layer_product(self, input)
+        x, weight, with_error = self._operands(input)
+        y = accumulated(x.flatten(0, -2), weight.t().contiguous(), fmt, self.rounders.chunk)
         y = y.reshape(*x.shape[:-1], self.out_features)
-        return y if self.bias is None else y + self.bias
+        return with_error(y if self.bias is None else y + self.bias)
 
+    @staticmethod
+    def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, how: None) -> torch.Tensor:
+        return nn.functional.linear(x, weight, bias)
 
-class _LowPrecisionOther(_LowPrecision):
-    """A layer with a weight whose product torch itself computes, with the rounded weight in place of its own."""
-
-    def forward(self, input: torch.Tensor, *rest: Any) -> torch.Tensor:
-        """As the plain layer; `rest` is the output size of a transposed convolution."""
-        self._rest = rest
-        return self._low_precision(input)
-
-    def _multiply(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        low = type(self)
-        self.__class__ = _PLAIN[low]  # type: ignore[assignment]
-        try:
-            result: torch.Tensor = functional_call(self, {"weight": weight}, (x, *self._rest))
-        finally:
-            self.__class__ = low
-        return result
+    @staticmethod
+    def _gradients(e: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, wanted: list[bool], how: None) -> Any:
+        rows = e.reshape(-1, e.shape[-1])
+        return (
+            e @ weight if wanted[0] else None,
+            rows.t() @ x.reshape(-1, x.shape[-1]) if wanted[1] else None,
+            rows.sum(0) if wanted[2] else None,
+        )
 
 
 class LowPrecisionMatmul(_LowPrecision, Matmul):
@@ -180,19 +139,16 @@ class LowPrecisionMatmul(_LowPrecision, Matmul):
 
     def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         """As `Matmul`; a remembered scale is that of the first operand's history and the second's together."""
-        r, memory = self.rounders, self._memories()
-        a, b = (rounded(x, there=r.activation, memories=(memory["activation"], None)) for x in (a, b))
-        return rounded(a @ b, back=r.error, memories=(None, memory["error"]))
+        r, (step, memory) = self.rounders, self._now()
+        a, b = (rounded(x, there=r.activation, memories=(memory[1], None), step=step) for x in (a, b))
+        return rounded(a @ b, back=r.error, memories=(None, memory[2]), step=step)
 
 
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _LOW: dict[type[nn.Module], type[nn.Module]] = {
-    nn.Conv2d: LowPrecisionConv2d,
     nn.Linear: LowPrecisionLinear,
     Matmul: LowPrecisionMatmul,
-    **{
-        plain: type(f"LowPrecision{plain.__name__}", (_LowPrecisionOther, plain), {})
-        for plain in (nn.Conv1d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-    },
+    **{plain: type(f"LowPrecision{plain.__name__}", (_LowPrecisionConvolution, plain), {}) for plain in _CONVOLUTIONS},
 }
 _PLAIN = {low: plain for plain, low in _LOW.items()}
 _REFUSED = (nn.modules.conv._ConvNd, nn.Bilinear, nn.MultiheadAttention, nn.RNNBase)
@@ -249,7 +205,7 @@ def strip(network: nn.Module) -> None:
         if type(module) in _PLAIN:
             _forget(module)
             module.__class__ = _PLAIN[type(module)]
-            del module.rounders
+            del module.rounders, module.memories
 
 
 def round_optimizer_state(
@@ -318,6 +274,7 @@ def _seeded(policy: Policy, name: str, module: nn.Module) -> Policy:
 def _remember(module: nn.Module) -> None:
     """The buffers of rules that have a state; a row for each output channel, or one."""
     rules = {role: getattr(module.rounders, role) for role in _ROLES}
+    module.memories = tuple(Memory(module, role) if rule.remembers else None for role, rule in rules.items())  # type: ignore[assignment]
     if not any(rule.remembers or rule.rounding is Rounding.STOCHASTIC for rule in rules.values()):
         return
     weight = getattr(module, "weight", None)

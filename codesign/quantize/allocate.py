@@ -44,7 +44,7 @@ METHODS = (
 _ASSUMED = ("gaussian", "laplace", "aciq", "octav")
 _OF_WIDTH = ("aciq", "octav")  # their clips follow from the width, not from the split
 _CLIPS = 64  # in geometric steps from the largest magnitude down to
-_ABOVE = 16  # more above it, up to twice: numbers may be better off in a lower binade, where the spacing is finer
+_ABOVE = 4  # a quarter as many above it, up to twice: numbers may be better off in a lower binade, with finer spacing
 _LEAST_CLIP = 0.75  # root mean squares; three levels of a Gaussian clip at 1.2, more levels higher
 _REFINE = 4  # looks to both sides of the best clip, each half as far as the one before
 _BINS = 2048  # of the linear histogram
@@ -119,6 +119,7 @@ def allocate(
     scale: ScaleRule = ScaleRule.REAL,
     weights: npt.ArrayLike | None = None,
     assumed: bool = True,
+    clips: int = _CLIPS,
 ) -> Allocation:
     """Format and scale of each channel of `x` with the least mean squared error that `method` can choose.
 
@@ -135,11 +136,15 @@ def allocate(
     scale : REAL, or POWER_OF_TWO: the clip is then that power of two times the format's largest value
     weights : of the shape of `x`: how often each number occurs
     assumed : whether `empirical` also tries the clips of ACIQ, OCTAV and the assumed distributions
+    clips : how many from the largest magnitude down are tried, 4 or more, and a quarter as many above it; 16 are hardly
+        worse, as the best is refined
 
     A channel of zeros gets the first format and scale 1. Raises `ModelError` for NaN or infinity, naming the channel.
     """
     channels, power = magnitudes_of(x, axis)
     scale = as_member(ScaleRule, scale)
+    if clips < _ABOVE:
+        raise ModelError(f"clips must be {_ABOVE} or more, got {clips}")
     if scale is ScaleRule.MICROSCALING:
         raise FormatError("scale must be real or power-of-two; method='microscaling' has the scale of its own")
     fixed = _FIXED.fullmatch(method)
@@ -163,7 +168,7 @@ def allocate(
                 f"weights of shape {weight.shape} for numbers of shape {channels.shape}; pass one for each"
             )
         power = (weight * channels.astype(np.float64) ** 2).sum(1) / weight.sum(1)
-    chosen, clip, error = _search(channels, weight, np.sqrt(power), formats, method, scale, assumed)
+    chosen, clip, error = _search(channels, weight, np.sqrt(power), formats, method, scale, assumed, clips)
     count = float(channels.shape[1]) if weight is None else weight.sum(1)
     most = np.array([fmt.max for fmt in formats])[chosen]
     return Allocation(
@@ -234,6 +239,7 @@ def _search(
     method: str,
     scale: ScaleRule,
     assumed: bool,
+    clips: int,
 ) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.float64]]:
     """Format number, clip and summed squared error of each channel."""
     from codesign.quantize.fit import fit
@@ -242,10 +248,10 @@ def _search(
     words = [_words(fmt) for fmt in formats]
     table = [np.array([word[i] for word in words], kind) for i, kind in enumerate((np.float32, np.uint32, np.uint32))]
     absmax = x.max(1)
-    clips, refine, step = _clips(x, weights, absmax, deviation, formats, method, scale, assumed)
+    tried, refine, step = _clips(x, weights, absmax, deviation, formats, method, scale, assumed, clips)
     searched, weight = _linear_histogram(x, weights, absmax) if method == "histogram" else (x, weights)
     chosen, clip, error = np.zeros(channels, np.int64), np.zeros(channels, np.float32), np.zeros(channels)
-    fit(_blocks(searched), _blocks(weight, channels), *table, clips, refine, step, chosen, clip, error)
+    fit(_blocks(searched), _blocks(weight, channels), *table, tried, refine, step, chosen, clip, error)
     zero = absmax == 0
     chosen[zero], clip[zero], error[zero] = 0, 0, 0
     if method == "histogram":  # what was chosen by the histogram is judged by the numbers
@@ -263,7 +269,8 @@ def _blocks(values: npt.NDArray[Any] | None, channels: int = 0) -> npt.NDArray[A
     if values is None:
         return np.zeros((channels, 0, 0))
     n = values.shape[1]
-    width = min(-(-n // LANES) * LANES, BLOCK)
+    blocks = -(-n // BLOCK)
+    width = -(-n // (blocks * LANES)) * LANES  # equal blocks, so that little is padding
     padded = np.pad(values, ((0, 0), (0, -n % width))) if n % width else np.ascontiguousarray(values)
     return padded.reshape(len(values), -1, width)
 
@@ -291,6 +298,7 @@ def _clips(
     method: str,
     scale: ScaleRule,
     assumed: bool,
+    clips: int,
 ) -> tuple[Floats, int, float]:
     """[channels, formats, candidates] clips, 0 where there is none; rounds of refinement and their first step."""
     largest = absmax.astype(np.float64)
@@ -303,8 +311,8 @@ def _clips(
     else:
         with np.errstate(invalid="ignore", divide="ignore"):
             ratio = np.where(largest > 0, lowest / largest, 1.0)
-        below = largest[:, None] * ratio[:, None] ** (np.arange(_CLIPS) / (_CLIPS - 1))
-        above = largest[:, None] * np.exp2(np.arange(1, _ABOVE + 1) / _ABOVE)
+        below = largest[:, None] * ratio[:, None] ** (np.arange(clips) / (clips - 1))
+        above = largest[:, None] * np.exp2(np.arange(1, clips // _ABOVE + 1) / (clips // _ABOVE))
         columns = np.concatenate([below, above], axis=1)[:, None, :]
     columns = np.broadcast_to(columns, (len(x), len(formats), columns.shape[2]))
     free = method in ("empirical", "histogram") or method.endswith("-clip")
@@ -321,7 +329,7 @@ def _clips(
         extra = np.minimum(extra, largest[:, None, None])
         columns = np.concatenate([columns, extra], axis=2)
     refined = method == "empirical" or method.endswith("-clip")
-    step = float(np.max((largest / np.maximum(lowest, 1e-300)) ** (0.5 / (_CLIPS - 1)), initial=1.0))
+    step = float(np.max((largest / np.maximum(lowest, 1e-300)) ** (0.5 / (clips - 1)), initial=1.0))
     return np.ascontiguousarray(columns, dtype=np.float32), _REFINE if refined else 0, min(step, 2.0)
 
 

@@ -50,6 +50,13 @@ def as_pointer(context, address):
 
 
 @intrinsic
+def as_byte_pointer(context, address):
+    """The uint8 numbers at an address."""
+    kind = types.CPointer(numba.uint8)
+    return kind(numba.int64), lambda ctx, builder, sig, args: builder.inttoptr(args[0], ctx.get_value_type(kind))
+
+
+@intrinsic
 def as_float64(context, bits):
     """The float64 with these bits."""
     return numba.float64(numba.int64), lambda ctx, builder, sig, args: builder.bitcast(args[0], ir.DoubleType())

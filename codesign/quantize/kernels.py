@@ -6,6 +6,7 @@ An array is seen as its bits (uint32), flat, in C order. Four layouts:
     columns   the same for columns, where the channel axis is the last or nearly so
     blocks    one format, and a scale for every few neighbours
     dense     one format, and if wanted a scale for each row that follows from its largest magnitude; found by an address
+    given     rows whose formats, scales and clips lie in one table; found by addresses
 
 The index of an element, for stochastic rounding, is counted in 32 bits of its own: as a sum with the loop's 64-bit counter
 it would halve the lanes.
@@ -26,7 +27,16 @@ import numba
 import numpy as np
 
 from codesign.quantize.compiled import compiled
-from codesign.quantize.elements import as_bits, as_float, as_pointer, fast, general, is_movable, random_bits
+from codesign.quantize.elements import (
+    as_bits,
+    as_byte_pointer,
+    as_float,
+    as_pointer,
+    fast,
+    general,
+    is_movable,
+    random_bits,
+)
 from codesign.quantize.words import FLOOR, LIMIT, STOCHASTIC
 
 u32 = np.uint32
@@ -34,6 +44,8 @@ at = np.uint64  # of an element: numba wraps negative indices around, which cost
 _BUFFER = 2048  # elements; 8 kB, a quarter of the smallest first-level cache in use
 _ARRAYS = "Array(uint32, 1, 'C', True), uint32[::1], Array(uint32, 2, 'C', True), Array(float32, 1, 'C', True)"
 _KEY = "uint32, uint32, uint32"
+FLAGGED = 512  # elements of a row that share a flag whether one of them is clipped
+FINITE, CLIPPED, NOT_FINITE = range(3)  # what `given` has seen
 
 Kernel = Callable[..., None]
 
@@ -220,6 +232,67 @@ def dense(mode: int, short: bool) -> Callable[..., bool]:
         return True
 
     return kernel
+
+
+@functools.cache
+def given(mode: int, scaled: bool) -> Callable[..., int]:
+    """kernel(x_address, y_address, flags_address, rows, length, table_address, key_low, key_high): what it has seen
+
+    Row r of `length` elements has a row (floor, limit, scale, clip) of the table; by the short formula. y shares no memory
+    with x, and is complete unless something was NOT_FINITE. CLIPPED: a magnitude was above its clip; the flags, one for
+    each FLAGGED elements of a row, say where. No flags are written at the address 0.
+    """
+
+    @compiled("int64(int64, int64, int64, int64, int64, int64, uint32, uint32)")
+    def kernel(x_address, y_address, flags_address, rows, length, table_address, key_low, key_high):
+        x, y = numba.carray(as_pointer(x_address), rows * length), numba.carray(as_pointer(y_address), rows * length)
+        table = numba.carray(as_pointer(table_address), (rows, 4))
+        flags = numba.carray(as_byte_pointer(flags_address), rows * ((length + FLAGGED - 1) // FLAGGED))
+        seen, place = FINITE, 0
+        for row in range(rows):
+            floor, limit, s, clip = table[row, 0], table[row, 1], as_float(table[row, 2]), table[row, 3]
+            for start in range(row * length, (row + 1) * length, FLAGGED):
+                count = min(FLAGGED, (row + 1) * length - start)
+                source, result = x[start : start + count], y[start : start + count]
+                index = u32(start)
+                largest = u32(0)
+                for i in range(count):
+                    random = random_bits(index, key_low, key_high) if mode == STOCHASTIC else u32(0)
+                    index = u32(index + u32(1))
+                    magnitude = u32(source[i] & u32(0x7FFFFFFF))
+                    largest = magnitude if magnitude > largest else largest
+                    bits = as_bits(as_float(source[i]) / s) if scaled else source[i]
+                    bits = fast(mode, bits, floor, limit, random)
+                    result[i] = as_bits(as_float(bits) * s) if scaled else bits
+                if largest >= u32(0x7F800000):
+                    return NOT_FINITE
+                if largest > clip:
+                    seen = CLIPPED
+                if flags_address != 0:
+                    flags[place] = largest > clip
+                place += 1
+        return seen
+
+    return kernel
+
+
+@compiled("void(int64, int64, int64, int64, int64, int64)")
+def stop_clipped(x_address, gradient_address, flags_address, rows, length, table_address):
+    """Zero a gradient where x, of the same layout, is above its clip; flags and table are those of `given`."""
+    x = numba.carray(as_pointer(x_address), rows * length)
+    gradient = numba.carray(as_pointer(gradient_address), rows * length)
+    table = numba.carray(as_pointer(table_address), (rows, 4))
+    flags = numba.carray(as_byte_pointer(flags_address), rows * ((length + FLAGGED - 1) // FLAGGED))
+    place = 0
+    for row in range(rows):
+        clip = table[row, 3]
+        for start in range(row * length, (row + 1) * length, FLAGGED):
+            if flags[place]:
+                count = min(FLAGGED, (row + 1) * length - start)
+                source, target = x[start : start + count], gradient[start : start + count]
+                for i in range(count):
+                    target[i] = u32(0) if u32(source[i] & u32(0x7FFFFFFF)) > clip else target[i]
+            place += 1
 
 
 @compiled("boolean(Array(uint32, 2, 'C', True), Array(float32, 1, 'C', True), uint32[:, ::1])")
