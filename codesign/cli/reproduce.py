@@ -15,7 +15,7 @@ OUT = Path("runs/reproduce")  # default folder of results
 _SUBJECTS = {  # of the configurations that come with codesign, in the order of the page
     "retraining": ("fashion", "digits"),
     "staged": ("fashion", "digits"),
-    "quantization": ("fashion", "digits", "resnet"),
+    "quantization": ("fashion", "digits", "resnet", "resnet_digits"),
 }
 
 

@@ -209,10 +209,20 @@ def _all_finite(x: torch.Tensor) -> bool:
 
 def _sample(x: torch.Tensor, axis: int | None) -> torch.Tensor:
     """Evenly spaced numbers of each channel, at most `_SAMPLED`; channels come first."""
-    if axis is None:
-        return x.reshape(-1)[:: -(-x.numel() // _SAMPLED)]
-    rows = x.movedim(axis, 0).flatten(1)
-    return rows[:, :: -(-rows.shape[1] // _SAMPLED)]
+    if axis is not None:
+        rows = x.movedim(axis, 0).flatten(1)
+        return rows[:, :: _spacing(rows.shape[1])]
+    if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        x = x.permute(0, 2, 3, 1)  # as it lies in memory
+    return x.reshape(-1)[:: _spacing(x.numel())]
+
+
+def _spacing(count: int) -> int:
+    """The least that leaves `_SAMPLED` of `count` and, where it leaves any out, meets every row, column and channel."""
+    spacing = -(-count // _SAMPLED)
+    while spacing > 1 and math.gcd(spacing, count) > 1:
+        spacing += 1
+    return spacing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

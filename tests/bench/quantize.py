@@ -19,7 +19,10 @@ import numpy as np
 import torch
 
 from codesign import FloatFormat, round_to_format
+from codesign.nn.lowp import convert
+from codesign.nn.networks import build
 from codesign.quantize import absmax_scale, matmul, round_scaled
+from codesign.reproduce.quantization import ESTIMATED_EVERY, policy_of
 
 try:
     from qtorch.quant import float_quantize
@@ -170,50 +173,59 @@ def _repeat(call: Callable[[], object], times: int) -> None:
         call()
 
 
-class _Rounded(torch.autograd.Function):
-    """Rounds an activation on the way forward, and its gradient on the way back."""
-
-    @staticmethod
-    def forward(ctx, x, rounder):  # type: ignore[no-untyped-def]
-        ctx.rounder = rounder
-        return rounder(x, "e4m3fn")
-
-    @staticmethod
-    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
-        return ctx.rounder(gradient, "e5m2"), None
+def _small() -> torch.nn.Module:
+    """Three convolutions and a head, without norms: what a product costs is nearly all that a step costs."""
+    parts: list[torch.nn.Module] = []
+    for channels, out in ((3, 32), (32, 64), (64, 64)):
+        parts += [torch.nn.Conv2d(channels, out, 3, padding=1), torch.nn.ReLU(), torch.nn.AvgPool2d(2)]
+    return torch.nn.Sequential(*parts, torch.nn.AvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(64, 10))
 
 
-def training_step() -> None:
-    """A small convolutional network's step with W, A, error and gradient rounded, over the same in float32."""
+def _vgg() -> torch.nn.Module:
+    """The VGG-16 of `codesign reproduce quantization`: an eighth of the width, so that tensors are small, and batch norm."""
+    layers = "64 64 M 128 128 M 256 256 256 M 512 512 512 M 512 512 512"
+    return build(f"vgg:{layers}", (1, 28, 28), 10, width=0.125)
+
+
+def training_steps() -> None:
+    """A training step with W, A, E and G of every layer rounded, over the same in float32.
+
+    Allocated formats are estimated anew every 100 steps: a hundredth of what such a step costs more is counted.
+    """
+    for label, make, shape in (("three convolutions", _small, (3, 32, 32)), ("small VGG-16", _vgg, (1, 28, 28))):
+        print(f"training step, {label}, batch 64 of {' x '.join(map(str, shape))}; time over float32's")
+        x, labels = torch.randn(64, *shape), torch.randint(0, 10, (64,))
+        steps = {name: _step_of(make, name, x, labels) for name in ("fp32", "fp8-hybrid", "allocated-8", "allocated-4")}
+        times: dict[str, list[float]] = {name: [] for name in steps}
+        for _ in range(2 * ESTIMATED_EVERY + 1):
+            for name, step in steps.items():
+                start = time.process_time()
+                step()
+                times[name].append(time.process_time() - start)
+        plain = statistics.median(times["fp32"])
+        for name, own in times.items():
+            ordinary = statistics.median(own)
+            estimating = statistics.median(own[ESTIMATED_EVERY::ESTIMATED_EVERY]) - ordinary
+            over = (ordinary + (estimating / ESTIMATED_EVERY if "allocated" in name else 0)) / plain
+            if name != "fp32":
+                _line(name, over, 1.15 if "allocated" in name else 1.05, "x", at_most=True)
+
+
+def _step_of(
+    make: Callable[[], torch.nn.Module], formats: str, x: torch.Tensor, labels: torch.Tensor
+) -> Callable[[], object]:
     torch.manual_seed(0)
-    x, labels = torch.randn(64, 3, 32, 32), torch.randint(0, 10, (64,))
-    weights = [torch.randn(32, 3, 3, 3) * 0.2, torch.randn(64, 32, 3, 3) * 0.06, torch.randn(64, 64, 3, 3) * 0.04]
-    weights = [w.requires_grad_() for w in weights]
-    head = (torch.randn(10, 64) * 0.1).requires_grad_()
+    network = make().to(memory_format=torch.channels_last)
+    if formats != "fp32":
+        convert(network, policy_of(formats))
+    optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9)
 
-    def step(rounder: Callable[..., torch.Tensor] | None, **channels: int) -> None:
-        h = x
-        for w in weights:
-            if rounder:
-                h, w = _Rounded.apply(h, rounder), w + (rounder(w, "e4m3fn", **channels) - w).detach()
-            h = torch.nn.functional.relu(torch.nn.functional.conv2d(h, w, padding=1))
-            h = torch.nn.functional.avg_pool2d(h, 2)
-        loss = torch.nn.functional.cross_entropy(h.mean((2, 3)) @ head.T, labels)
-        for w, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
-            if rounder:
-                rounder(gradient, "e5m2", out=gradient, **channels)
-            w.data.add_(gradient, alpha=-1e-3)
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        torch.nn.functional.cross_entropy(network(x), labels).backward()
+        optimizer.step()
 
-    calls = {
-        "float32": lambda: step(None),
-        "W, A, E and G rounded, unscaled": lambda: step(round_to_format),
-        "scaled, W and G by channel": lambda: step(round_scaled, axis=0),
-    }
-    seconds = cpu_seconds(calls, runs=25)
-    print("training step of a small convolutional network, batch 64 of 3 x 32 x 32; time over float32's")
-    for name, own in seconds.items():
-        if name != "float32":
-            _line(name, own / seconds["float32"], 1.05, "x", at_most=True)
+    return step
 
 
 def main() -> None:
@@ -223,7 +235,7 @@ def main() -> None:
     rivals()
     accumulators()
     small_tensors()
-    training_step()
+    training_steps()
 
 
 if __name__ == "__main__":

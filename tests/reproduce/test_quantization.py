@@ -84,7 +84,7 @@ def test_bad_configurations_are_errors(tmp_path):
             load_quantization(tmp_path / "bad.toml")
 
 
-@pytest.mark.parametrize("name", ["fashion", "digits", "resnet"])
+@pytest.mark.parametrize("name", ["fashion", "digits", "resnet", "resnet_digits"])
 def test_shipped_configurations_can_be_read(name):
     settings = load_quantization(shipped(f"quantization_{name}"))
     assert settings.subject.seeds >= 3 and len(settings.bits) == 5
