@@ -18,46 +18,6 @@
 #undef V
 #define V(name) AT_LANES(name, MOST_LANES)
 
-/* LANES vectors of LANES floats: rows to columns. */
-static inline __attribute__((always_inline)) void transpose(V(vf) block[LANES]) {
-    V(vf) next[LANES];
-#if MOST_LANES == 16 /* pairs and fours within 128 bits, then the 128-bit parts: cheaper than moves across them */
-#pragma GCC unroll 4
-    for (int i = 0; i < 16; i += 4) {
-        const __m512 a = (__m512)block[i], b = (__m512)block[i + 1];
-        const __m512 c = (__m512)block[i + 2], d = (__m512)block[i + 3];
-        const __m512d ab0 = _mm512_castps_pd(_mm512_unpacklo_ps(a, b)), ab2 = _mm512_castps_pd(_mm512_unpackhi_ps(a, b));
-        const __m512d cd0 = _mm512_castps_pd(_mm512_unpacklo_ps(c, d)), cd2 = _mm512_castps_pd(_mm512_unpackhi_ps(c, d));
-        next[i] = (V(vf))_mm512_unpacklo_pd(ab0, cd0); /* columns 0, 4, 8, 12 of these four rows */
-        next[i + 1] = (V(vf))_mm512_unpackhi_pd(ab0, cd0);
-        next[i + 2] = (V(vf))_mm512_unpacklo_pd(ab2, cd2);
-        next[i + 3] = (V(vf))_mm512_unpackhi_pd(ab2, cd2);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-        const __m512 a = (__m512)next[i], b = (__m512)next[i + 4];
-        const __m512 c = (__m512)next[i + 8], d = (__m512)next[i + 12];
-        const __m512 ab_even = _mm512_shuffle_f32x4(a, b, 0x88), ab_odd = _mm512_shuffle_f32x4(a, b, 0xdd);
-        const __m512 cd_even = _mm512_shuffle_f32x4(c, d, 0x88), cd_odd = _mm512_shuffle_f32x4(c, d, 0xdd);
-        block[i] = (V(vf))_mm512_shuffle_f32x4(ab_even, cd_even, 0x88);
-        block[i + 4] = (V(vf))_mm512_shuffle_f32x4(ab_odd, cd_odd, 0x88);
-        block[i + 8] = (V(vf))_mm512_shuffle_f32x4(ab_even, cd_even, 0xdd);
-        block[i + 12] = (V(vf))_mm512_shuffle_f32x4(ab_odd, cd_odd, 0xdd);
-    }
-#else /* interleave what is LANES/2 apart, log2(LANES) times */
-#pragma GCC unroll 4
-    for (int step = 1; step < LANES; step *= 2) {
-#pragma GCC unroll 8
-        for (int i = 0; i < LANES / 2; ++i) {
-            next[2 * i] = V(interleave_low)(block[i], block[i + LANES / 2]);
-            next[2 * i + 1] = V(interleave_high)(block[i], block[i + LANES / 2]);
-        }
-#pragma GCC unroll 16
-        for (int i = 0; i < LANES; ++i) block[i] = next[i];
-    }
-#endif
-}
-
 typedef struct {
     float *turned; /* [column][row]: the tile and its halo after the filter down, turned */
     const void **rows;

@@ -1,19 +1,5 @@
 /* LANES columns of sliding sums, from SOURCE; included once per source type with SOURCE and S(name). */
 
-static inline V(vf) S(column)(const void *row, int64_t x) {
-    const SOURCE *from = (const SOURCE *)row + x;
-#if defined(__AVX512F__)
-    if (sizeof(SOURCE) == 1)
-        return (V(vf))_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)from)));
-#elif defined(__AVX2__)
-    if (sizeof(SOURCE) == 1)
-        return (V(vf))_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)from)));
-#endif
-    V(vf) value;
-    for (int i = 0; i < LANES; ++i) value[i] = (float)from[i];
-    return value;
-}
-
 /* The sums at y = 0 and y = -1, tap by tap. rows[t] is image row t - radius - 1. */
 static inline __attribute__((always_inline)) void S(slide_start)(const void *const *rows, int64_t x,
                                                                  const cs_waves *waves, slide_state *state) {
@@ -22,7 +8,7 @@ static inline __attribute__((always_inline)) void S(slide_start)(const void *con
 #pragma GCC unroll 8
     for (int k = 0; k < CS_WAVES; ++k) state->now[k] = state->before[k] = V(all)(0);
     for (int64_t u = -radius - 1; u <= radius; ++u) {
-        const V(vf) value = S(column)(rows[u + radius + 1], x);
+        const V(vf) value = S(column)((const SOURCE *)rows[u + radius + 1] + x);
         const int64_t now = u < 0 ? -u : u, before = u + 1 < 0 ? -u - 1 : u + 1;
         if (u >= -radius) state->mean += value;
 #pragma GCC unroll 8
@@ -31,7 +17,7 @@ static inline __attribute__((always_inline)) void S(slide_start)(const void *con
             if (u < radius) state->before[k] += value * waves->cosine[k * steps + before];
         }
     }
-    state->d_before = S(column)(rows[2 * radius + 1], x) - S(column)(rows[0], x);
+    state->d_before = S(column)((const SOURCE *)rows[2 * radius + 1] + x) - S(column)((const SOURCE *)rows[0] + x);
 }
 
 /* One result, and on to the next row; `next` is x(y + radius + 1), `last` x(y - radius). */
@@ -60,7 +46,7 @@ static inline __attribute__((always_inline)) void S(slide_block)(const void *con
 #pragma GCC unroll 4
     for (int i = 0; i < LANES; ++i)
         V(store)(block + i * LANES,
-                 S(slide_step)(state, S(column)(next[i], x), S(column)(last[i], x), waves));
+                 S(slide_step)(state, S(column)((const SOURCE *)next[i] + x), S(column)((const SOURCE *)last[i] + x), waves));
 #pragma GCC unroll 16
     for (int i = 0; i < LANES; ++i) turned[i] = V(load)(block + i * LANES);
     transpose(turned);
