@@ -8,8 +8,9 @@
  * This is the DCT-5 of Sugimoto and Kamata, "Efficient constant-time Gaussian filtering with sliding DCT/DST-5 and
  * dual-domain error minimization", ITE Transactions on Media Technology and Applications 3(1), 2015.
  *
- * LANES columns go down side by side; blocks of LANES x LANES results are transposed on their way out, so that the same
- * routine then goes along the rows. Rounding errors add up on the way: each tile starts afresh.
+ * LANES rows of a tile are filtered at a time, so that what lies between the filters stays in the first-level cache: down,
+ * LANES columns side by side, their sums kept from strip to strip; turned on their way out, so that the same routine then
+ * goes along the rows. Rounding errors add up on the way: each tile starts afresh.
  */
 #define SLIDE_ROWS 256
 #define SLIDE_COLUMNS 512
@@ -19,15 +20,27 @@
 #define V(name) AT_LANES(name, MOST_LANES)
 
 typedef struct {
-    float *turned; /* [column][row]: the tile and its halo after the filter down, turned */
-    const void **rows;
-    void *zeros;
-    int64_t stride; /* of `turned` */
-} slide_plan;
+    V(vf) mean, now[CS_WAVES], before[CS_WAVES], d_before; /* of row y, but `before` and d_before: y - 1 */
+} slide_state; /* sums are kept times their weights */
 
 typedef struct {
-    V(vf) mean, now[CS_WAVES], before[CS_WAVES], d_before; /* of row y, but `before` and d_before: y - 1 */
-} slide_state;
+    V(vf) mean_weight, weight[CS_WAVES], twice_cosine[CS_WAVES]; /* of a cs_waves, in registers */
+} slide_factors;
+
+static inline __attribute__((always_inline)) slide_factors factors_of(const cs_waves *waves) {
+    slide_factors factors = {.mean_weight = V(all)(waves->mean_weight)};
+#pragma GCC unroll 8
+    for (int k = 0; k < CS_WAVES; ++k)
+        factors.weight[k] = V(all)(waves->weight[k]), factors.twice_cosine[k] = V(all)(waves->twice_cosine[k]);
+    return factors;
+}
+
+typedef struct {
+    float *turned;       /* [column][LANES]: a strip of rows, and its halo, after the filter down */
+    slide_state *states; /* of each LANES columns, at the row after the strip */
+    const void **down, **along; /* [t]: image row and column of `turned` that lie t - radius - 1 from the tile's first */
+    void *zeros;
+} slide_plan;
 
 #define SOURCE uint8_t
 #define S(name) name##_u8

@@ -64,13 +64,6 @@ static void small_down(const small_plan *plan, const cs_images *images, const ui
     }
 }
 
-/* The usual lengths without a call. */
-static inline void write_segment(const uint8_t *from, int64_t count, uint8_t *to, int64_t step) {
-    if (step == 1 && count == 64) memcpy(to, from, 64);
-    else if (step == 1 && count == 32) memcpy(to, from, 32);
-    else write_line_u8(from, count, to, step);
-}
-
 /* Along all rows, from `turned` to the plane at `dst`. A block of words that are turned back has the rows of `share`
  * strips of rows side by side, where the image is too narrow to fill it. */
 static void small_along(const small_plan *plan, const cs_images *images, uint8_t *dst, const float *weights) {
@@ -94,7 +87,8 @@ static void small_along(const small_plan *plan, const cs_images *images, uint8_t
                 memcpy(bytes, block + i, sizeof bytes);
                 for (int64_t j = 0; j < share && y + j * LANES + i < height; ++j) {
                     uint8_t *to = dst + (y + j * LANES + i) * images->dst_row + x * images->dst_column;
-                    write_segment(bytes + j * 4 * words, count, to, images->dst_column);
+                    if (images->dst_column == 1) copy_bytes(bytes + j * 4 * words, count, to);
+                    else write_line_u8(bytes + j * 4 * words, count, to, images->dst_column);
                 }
             }
         }
