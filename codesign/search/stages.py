@@ -92,7 +92,8 @@ class Stages:
         if left > reserve:
             proposals = promotions(trials, self.ladder) if len(self.ladder) > 1 else []
             if not proposals:
-                ideas = self._uniform_ideas(total, trials) if batch == 1 else []
+                begun = any(t.proposal.origin not in (Origin.BASELINE, Origin.PROMOTE) for t in trials)
+                ideas = [] if begun else self._uniform_ideas(total, trials)
                 proposals = self.numbered(ideas or self._ideas(batch, trials), trials)
             proposals = self._affordable(proposals, left - reserve)
             if proposals:

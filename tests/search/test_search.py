@@ -201,6 +201,7 @@ def test_a_ladder_spends_full_trainings_on_what_can_still_be_on_the_front():
         by_design.setdefault((t.point, t.proposal.seed), []).append(t.proposal)
     full = [c for c in by_design.values() if c[-1].fidelity == 1.0]
     assert len(full) < len(by_design)
+    assert any(climbs[0].origin is Origin.UNIFORM for climbs in by_design.values())
     for climbs in by_design.values():
         reached = 0.0
         for proposal in climbs:
