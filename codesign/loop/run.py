@@ -64,7 +64,7 @@ def prepare(settings: Settings, where: str) -> Prepared:
         optimizer=Optimizer(settings.training.optimizer.value),
         dense_steps=laboratory.dense_steps,
         steps=laboratory.steps,
-        structure_images=settings.space.structure_images,
+        structure_images=0 if settings.space.keep else settings.space.structure_images,
     )
     machines: tuple[Machine, ...] = ()
     if settings.hardware is not None:
@@ -79,7 +79,7 @@ def prepare(settings: Settings, where: str) -> Prepared:
 
 def _check_rungs(laboratory: Laboratory) -> None:
     steps = [laboratory.dense_steps, *laboratory.rungs(), laboratory.steps]
-    if any(a >= b for a, b in itertools.pairwise(steps)):
+    if len(steps) > 2 and any(a >= b for a, b in itertools.pairwise(steps)):
         raise ConfigError(
             f"ladder: its rungs are {steps[1:-1]} of {steps[-1]} steps; they must rise, and lie after the cut at step "
             f"{steps[0]}: before it no design has lost a channel"
