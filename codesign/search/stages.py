@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -92,7 +92,8 @@ class Stages:
         if left > reserve:
             proposals = promotions(trials, self.ladder) if len(self.ladder) > 1 else []
             if not proposals:
-                ideas = self._uniform_ideas(total, trials) if batch == 1 else []
+                begun = any(t.proposal.origin not in (Origin.BASELINE, Origin.PROMOTE) for t in trials)
+                ideas = [] if begun else self._uniform_ideas(total, trials)
                 proposals = self._numbered(ideas or self._ideas(batch, trials), trials)
             proposals = self._affordable(proposals, left - reserve)
             if proposals:
@@ -107,7 +108,8 @@ class Stages:
         return [Idea(point=fresh[i], origin=Origin.UNIFORM) for i in picked]
 
     def _ideas(self, batch: int, trials: Sequence[Trial]) -> list[Idea]:
-        knowledge = knowledge_of(self.space, trials, self.choices)
+        total, _ = self.budget.in_trainings(trials)
+        knowledge = replace(knowledge_of(self.space, trials, self.choices), total=total)
         return self.propose(knowledge, np.random.default_rng([self.seed, batch])) if knowledge.known else []
 
     def _numbered(self, ideas: Sequence[Idea], trials: Sequence[Trial]) -> list[Proposal]:
