@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -108,7 +108,8 @@ class Stages:
         return [Idea(point=fresh[i], origin=Origin.UNIFORM) for i in picked]
 
     def _ideas(self, batch: int, trials: Sequence[Trial]) -> list[Idea]:
-        knowledge = knowledge_of(self.space, trials, self.choices)
+        total, _ = self.budget.in_trainings(trials)
+        knowledge = replace(knowledge_of(self.space, trials, self.choices), total=total)
         return self.propose(knowledge, np.random.default_rng([self.seed, batch])) if knowledge.known else []
 
     def numbered(self, ideas: Sequence[Idea], trials: Sequence[Trial], fidelity: float | None = None) -> list[Proposal]:
