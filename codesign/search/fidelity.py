@@ -2,9 +2,9 @@
 
 To use it, hand `search` a ladder of shares of the full training that rises to 1, and an `accuracy` that can stop there:
 
-    search(space, latency=latency, accuracy=accuracy, budget=Budget(trainings=24), ladder=(0.25, 1.0))
+    search(space, latency=latency, accuracy=accuracy, budget=Budget(trainings=24), ladder=(0.5, 1.0))
 
-* `accuracy(point, seed, 0.25)` trains the first quarter of the steps of the *full* schedule (the same learning rates and
+* `accuracy(point, seed, 0.5)` trains the first half of the steps of the *full* schedule (the same learning rates and
   order of images: a prefix of the whole run), measures, and keeps a checkpoint under (point, seed).
 * `accuracy(point, seed, 1.0)` of the same point and seed goes on from it, perhaps in another process and after a restart.
   `cpu_s` and `wall_s` are those of this call alone. Without a checkpoint it trains from the start, at its full price.
