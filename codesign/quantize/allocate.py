@@ -205,10 +205,8 @@ def _candidates(method: str, bits: int, fixed: re.Match[str] | None) -> tuple[Fl
     return splits(bits)
 
 
-def magnitudes_of(
-    x: Any, axis: int | None, dtype: Any = np.float32
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
-    """Magnitudes as [channels, n], and the mean square of each channel."""
+def rows_of(x: Any, axis: int | None) -> npt.NDArray[Any]:
+    """The numbers of an array or tensor as [channels, n], in their own dtype or float32."""
     if hasattr(x, "detach"):
         x = x.detach().cpu()
         x = (x.float() if str(x.dtype) in ("torch.bfloat16", "torch.float16") else x).numpy()
@@ -218,12 +216,17 @@ def magnitudes_of(
     if x.size == 0:
         raise ModelError(f"x of shape {x.shape} is empty, it has no distribution")
     if axis is None:
-        flat = x.reshape(1, -1)
-    else:
-        if not -x.ndim <= axis < x.ndim:
-            raise ModelError(f"axis {axis} is out of range for shape {x.shape}; it counts from 0 to {x.ndim - 1}")
-        flat = np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
-    magnitudes = np.abs(flat).astype(dtype, copy=False)
+        return x.reshape(1, -1)
+    if not -x.ndim <= axis < x.ndim:
+        raise ModelError(f"axis {axis} is out of range for shape {x.shape}; it counts from 0 to {x.ndim - 1}")
+    return np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
+
+
+def magnitudes_of(
+    x: Any, axis: int | None, dtype: Any = np.float32
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
+    """Magnitudes as [channels, n], and the mean square of each channel."""
+    magnitudes = np.abs(rows_of(x, axis)).astype(dtype, copy=False)
     power = np.einsum("ij,ij->i", magnitudes, magnitudes, dtype=np.float64) / magnitudes.shape[1]
     bad = np.flatnonzero(~np.isfinite(power))
     if bad.size:
@@ -271,8 +274,8 @@ def _blocks(values: npt.NDArray[Any] | None, channels: int = 0) -> npt.NDArray[A
     n = values.shape[1]
     blocks = -(-n // BLOCK)
     width = -(-n // (blocks * LANES)) * LANES  # equal blocks, so that little is padding
-    padded = np.pad(values, ((0, 0), (0, -n % width))) if n % width else np.ascontiguousarray(values)
-    return padded.reshape(len(values), -1, width)
+    padded = np.pad(values, ((0, 0), (0, -n % width))) if n % width else values
+    return np.ascontiguousarray(padded).reshape(len(values), -1, width)
 
 
 def check_candidate(fmt: FloatFormat) -> None:

@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from codesign.errors import FormatError, ModelError
 from codesign.formats import FloatFormat
-from codesign.quantize.allocate import Allocation, check_candidate, magnitudes_of, power_of_two_clips, splits
+from codesign.quantize.allocate import Allocation, check_candidate, power_of_two_clips, rows_of, splits
 from codesign.quantize.rounding import round_to_format
+from codesign.quantize.words import FLOAT32_INFINITY
 
 
 class FloatHistogram:
@@ -40,21 +41,25 @@ class FloatHistogram:
 
     def update(self, x: Any, axis: int | None = 0) -> None:
         """Add the numbers of an array or tensor, of as many channels on `axis` (None: one channel)."""
-        magnitudes, _ = magnitudes_of(x, axis)
-        if len(magnitudes) != self.channels:
-            raise ModelError(f"a histogram of {self.channels} channels cannot take {len(magnitudes)} of axis {axis}")
-        bins = magnitudes.view(np.uint32) >> np.uint32(23 - self.mantissa_bits)
-        present = bins[magnitudes > 0]
-        self.numbers += magnitudes.shape[1]
-        if present.size == 0:
-            return
-        self._widen(int(present.min()), int(present.max()) + 1)
-        columns = self._moments.shape[2]
-        places = np.where(magnitudes > 0, bins.astype(np.int64) - self._first, 0)
-        places += np.arange(self.channels)[:, None] * columns
-        wide = magnitudes.astype(np.float64).ravel()
-        for moment, weights in zip(self._moments, ((wide > 0).astype(np.float64), wide, wide * wide), strict=True):
-            moment += np.bincount(places.ravel(), weights, self.channels * columns).reshape(self.channels, columns)
+        from codesign.quantize.counting import count, extremes
+
+        rows = rows_of(x, axis)
+        if len(rows) != self.channels:
+            raise ModelError(f"a histogram of {self.channels} channels cannot take {len(rows)} of axis {axis}")
+        with np.errstate(over="ignore"):
+            narrow = np.ascontiguousarray(rows, np.float32)
+        bits = narrow.view(np.uint32)
+        least, largest = extremes(bits)
+        if largest >= FLOAT32_INFINITY:
+            bad = int(np.flatnonzero(~np.isfinite(narrow).all(1))[0])
+            raise ModelError(
+                f"channel {bad} of x holds NaN, infinity or numbers beyond float32; it has no distribution"
+            )
+        self.numbers += rows.shape[1]
+        if largest:
+            shift = 23 - self.mantissa_bits
+            self._widen((least + 1) >> shift, (largest >> shift) + 1)
+            count(bits, self._moments, self._first, shift)
 
     def merge(self, other: FloatHistogram) -> None:
         """Add what another histogram of as many channels has seen."""

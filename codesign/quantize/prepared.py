@@ -93,7 +93,8 @@ class PreparedRounding:
         self._stochastic = mode == STOCHASTIC
         words, short = chosen.words(mode)
         most = np.array([fmt.max for fmt in chosen.distinct], dtype=np.float64)[chosen.chosen]
-        self.clip = (self.scale * most).astype(np.float32)  # largest magnitude that is represented
+        with np.errstate(over="ignore"):  # what clips beyond float32 clips nothing
+            self.clip = (self.scale * most).astype(np.float32)  # largest magnitude that is represented
         self._table, scaled = _table(words, self.scale, self.clip, short)
         self._address = self._table.ctypes.data
         self._rows = len(self._table)

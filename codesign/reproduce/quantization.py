@@ -166,6 +166,11 @@ def _trained(
             if formats == FLOAT32 and epoch + 1 == settings.epochs and finite:  # the control of what follows
                 result = replace(result, top1_renormed=bench.accuracy(renormed(network, bench, seed)).top1)
             ledger.append(result)
+        if not finite and formats == FLOAT32:
+            raise ConfigError(
+                f"{settings.title}: float32 itself has diverged with seed {seed}, there is nothing to compare with; use a "
+                "lower learning_rate"
+            )
         if not finite:
             break
     strip(network)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 from codesign.errors import ConfigError
-from codesign.reproduce.quantization import ESTIMATED_EVERY, FLOAT32, QuantizationSettings, Result
+from codesign.reproduce.quantization import ESTIMATED_EVERY, FLOAT32, RENORM_BATCHES, QuantizationSettings, Result
 from codesign.reproduce.summary import Difference, points, spread
 
 Part = tuple[QuantizationSettings, Sequence[Result]]
@@ -31,7 +33,9 @@ def page(parts: Sequence[Part], command: str) -> str:
         f"Written by `{command}`; every row of every seed is in [quantization.csv](quantization.csv). Mean ± standard "
         "deviation over seeds; differences are taken seed by seed. After training, the weights of all convolutions and "
         "linear layers are rounded, per output channel, the first and the last layer included; activations, batch norm and "
-        "biases stay float32, and nothing is retrained.",
+        "biases stay float32, and nothing is retrained. Each network is measured twice: as converted, and once the means and "
+        f"variances of batch norm have been estimated anew on {RENORM_BATCHES} batches of training images, without labels, "
+        "for every method alike.",
         "![Accuracy against bits, and during training](quantization.svg)",
     ]
     for settings, rows in parts:
@@ -45,23 +49,24 @@ def of(rows: Sequence[Result], bits: int, method: str, epoch: int) -> list[Resul
     return sorted(found, key=lambda row: row.seed)
 
 
+def renormed(rows: Sequence[Result]) -> list[Result]:
+    """The same networks with batch norm estimated anew."""
+    return [replace(row, top1=row.top1_renormed) for row in rows]
+
+
 def _section(settings: QuantizationSettings, rows: Sequence[Result]) -> list[str]:
     subject, last = settings.subject, settings.epochs
     methods = list(dict.fromkeys(row.method for row in rows if row.bits))
     methods.sort(key=lambda name: name != "empirical")
 
-    def cells(value: str) -> list[str]:
-        lines = []
+    def table(rows: Sequence[Result], form: Callable[[Result], float]) -> str:
+        head = "|  | " + " | ".join(f"{bits} bits" for bits in settings.bits) + " |"
+        lines = [head, "| --- |" + " ---: |" * len(settings.bits)]
         for method in methods:
             found = [of(rows, bits, method, last) for bits in settings.bits]
-            form = points if value == "top1" else lambda row: row.sqnr_db
-            shown = [spread(own, form, ".1f") if own else "" for own in found]
-            lines.append(f"| {method} | " + " | ".join(shown) + " |")
-        return lines
+            lines.append(f"| {method} | " + " | ".join(spread(own, form, ".1f") if own else "" for own in found) + " |")
+        return "\n".join(lines)
 
-    head = (
-        "|  | " + " | ".join(f"{bits} bits" for bits in settings.bits) + " |\n| --- |" + " ---: |" * len(settings.bits)
-    )
     full = of(rows, 0, FLOAT32, last)
     training = "\n".join(
         f"| {name} | {_after_training(rows, name, last, subject.seeds)} |" for name in settings.formats
@@ -70,11 +75,13 @@ def _section(settings: QuantizationSettings, rows: Sequence[Result]) -> list[str
         f"## {settings.title}",
         f"Network `{subject.network.name}` at width {subject.network.width:g}, batch {subject.training.batch}, "
         f"{settings.epochs} epochs, learning rate {subject.training.learning_rate:g}, {subject.seeds} seeds. "
-        f"Float32: {spread(full, points)} % top-1.",
+        f"Float32: {spread(full, points)} % top-1, {spread(renormed(full), points)} % with batch norm estimated anew.",
         "Top-1 accuracy in percent after rounding the trained weights:",
-        head + "\n" + "\n".join(cells("top1")),
+        table(rows, points),
+        "The same, batch norm estimated anew:",
+        table(renormed(rows), points),
         "Signal to quantization noise of all weights in dB:",
-        head + "\n" + "\n".join(cells("sqnr")),
+        table(rows, lambda row: row.sqnr_db),
         f"Trained in the formats (weights, activations, errors and weight gradients; allocated anew every "
         f"{ESTIMATED_EVERY} steps):",
         "|  | top-1 % | CPU s of training |\n| --- | ---: | ---: |\n" + training,
@@ -91,21 +98,26 @@ def _after_training(rows: Sequence[Result], name: str, last: int, seeds: int) ->
     return f"{spread(own, points)}{note} | {spread(own, lambda row: row.cpu_s, '.3g')}"
 
 
+def _claim(settings: QuantizationSettings, rows: Sequence[Result], bits: int) -> str:
+    ours = of(rows, bits, "empirical", settings.epochs)
+    rivals = {name: of(rows, bits, name, settings.epochs) for name in CONVENTIONAL}
+    rivals = {name: own for name, own in rivals.items() if own}
+    best = max(rivals, key=lambda name: mean(map(points, rivals[name])))
+    integer = Difference.between(ours, rivals["integer-absmax"])
+    against = Difference.between(ours, rivals[best])
+    return (
+        f"against the best conventional quantizer, {best}: **{against.verdict(0)}**, {against}; against integers with max "
+        f"scaling: {integer}"
+    )
+
+
 def claims(settings: QuantizationSettings, rows: Sequence[Result]) -> list[str]:
     """What the rows of one configuration say about M3."""
     last = settings.epochs
     sentences = []
     for bits in settings.bits:
-        ours = of(rows, bits, "empirical", last)
-        rivals = {name: of(rows, bits, name, last) for name in CONVENTIONAL}
-        rivals = {name: own for name, own in rivals.items() if own}
-        best = max(rivals, key=lambda name: mean(map(points, rivals[name])))
-        integer = Difference.between(ours, rivals["integer-absmax"])
-        against = Difference.between(ours, rivals[best])
-        sentences.append(
-            f"{bits} bits: against the best conventional quantizer, {best}: **{against.verdict(0)}**, {against}; against "
-            f"integers with max scaling: {integer}."
-        )
+        sentences.append(f"{bits} bits, as converted: {_claim(settings, rows, bits)}.")
+        sentences.append(f"{bits} bits, batch norm estimated anew: {_claim(settings, renormed(rows), bits)}.")
     gains = []
     for bits in settings.bits:
         means = {
@@ -125,30 +137,23 @@ def claims(settings: QuantizationSettings, rows: Sequence[Result]) -> list[str]:
 
 
 def draw(parts: Sequence[Part], path: Path) -> None:
-    """Accuracy after rounding against bits, above accuracy during training in the formats; a column per data set."""
+    """Accuracy after rounding against bits, as converted and with batch norm estimated anew, above accuracy during training
+    in the formats; a column per configuration."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ConfigError(f"figures need matplotlib ({error}); pip install 'codesign[plot]'") from error
-    figure = Figure(figsize=(5 * len(parts), 8), layout="constrained")
-    panels = figure.subplots(2, len(parts), squeeze=False)
+    figure = Figure(figsize=(5 * len(parts), 11), layout="constrained")
+    panels = figure.subplots(3, len(parts), squeeze=False)
     for column, (settings, rows) in enumerate(parts):
-        top, bottom = panels[0][column], panels[1][column]
-        full = mean(map(points, of(rows, 0, FLOAT32, settings.epochs)))
-        top.axhline(full, color="#777777", lw=0.8, ls="--", label="float32")
-        for method, (colour, marker) in _STYLES.items():
-            found = [(bits, of(rows, bits, method, settings.epochs)) for bits in settings.bits]
-            found = [(bits, own) for bits, own in found if len(own) > 1]
-            top.errorbar(
-                [bits for bits, _ in found],
-                [mean(map(points, own)) for _, own in found],
-                yerr=[stdev(map(points, own)) for _, own in found],
-                color=colour, marker=marker, ms=5, lw=1, elinewidth=0.8, capsize=2, label=method,
-            )  # fmt: skip
-        top.set_xlabel("width of a weight (bit)")
-        top.set_ylabel("top-1 test accuracy (%)")
-        top.set_xticks(settings.bits)
-        top.set_title(settings.title, fontsize=9)
+        for axes, own_rows, what in (
+            (panels[0][column], rows, ""),
+            (panels[1][column], renormed(rows), "\nbatch norm anew"),
+        ):
+            _draw_widths(axes, settings, own_rows)
+            axes.set_ylabel(f"top-1 test accuracy (%){what}")
+        panels[0][column].set_title(settings.title.replace(", ", "\n", 1), fontsize=9)
+        bottom = panels[2][column]
         for name, line, (colour, _) in zip(settings.formats, _LINES, _STYLES.values(), strict=False):
             epochs = range(1, settings.epochs + 1)
             curve = [(epoch, of(rows, 0, name, epoch)) for epoch in epochs]
@@ -160,8 +165,24 @@ def draw(parts: Sequence[Part], path: Path) -> None:
             )  # fmt: skip
         bottom.set_xlabel("training in the formats (epochs)")
         bottom.set_ylabel("top-1 test accuracy (%)")
-        for axes in (top, bottom):
-            axes.grid(alpha=0.3)
+        bottom.grid(alpha=0.3)
     panels[0][0].legend(fontsize="small", title="after training")
-    panels[1][0].legend(fontsize="small", title="in training")
+    panels[2][0].legend(fontsize="small", title="in training")
     figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def _draw_widths(axes: Any, settings: QuantizationSettings, rows: Sequence[Result]) -> None:
+    full = mean(map(points, of(rows, 0, FLOAT32, settings.epochs)))
+    axes.axhline(full, color="#777777", lw=0.8, ls="--", label="float32")
+    for method, (colour, marker) in _STYLES.items():
+        found = [(bits, of(rows, bits, method, settings.epochs)) for bits in settings.bits]
+        found = [(bits, own) for bits, own in found if len(own) > 1]
+        axes.errorbar(
+            [bits for bits, _ in found],
+            [mean(map(points, own)) for _, own in found],
+            yerr=[stdev(map(points, own)) for _, own in found],
+            color=colour, marker=marker, ms=5, lw=1, elinewidth=0.8, capsize=2, label=method,
+        )  # fmt: skip
+    axes.set_xlabel("width of a weight (bit)")
+    axes.set_xticks(settings.bits)
+    axes.grid(alpha=0.3)

@@ -104,6 +104,23 @@ def test_a_merged_histogram_allocates_as_the_numbers_do(bits):
     np.testing.assert_allclose(merged.mse, error, rtol=1e-9, atol=1e-30)
 
 
+@pytest.mark.parametrize("mantissa_bits", [1, 7, 12])
+def test_the_moments_of_a_histogram_are_the_sums_of_its_bins(mantissa_bits):
+    rng = np.random.default_rng(0)
+    x = np.ldexp(rng.normal(size=(3, 5000)), rng.integers(-20, 20, (3, 5000))).astype(np.float32)
+    x[0, :9] = [0, -0.0, 2.0**-149, -(2.0**-149), 3 * 2.0**-140, 2.0**-126, -(2.0**-126), 1.5, 3e38]
+    x[1] = 0
+    histogram = FloatHistogram(3, mantissa_bits=mantissa_bits)
+    histogram.update(np.repeat(x, 60, axis=1))  # more than are summed between two flushes
+    count, total, squares = histogram._moments
+    for row, sums in zip(np.abs(x), zip(count, total, squares, strict=True), strict=True):
+        own = row[row > 0]
+        bins = (own.view(np.uint32) >> (23 - mantissa_bits)) - histogram._first
+        for power, found in enumerate(sums):
+            expected = np.bincount(bins, 60 * own.astype(np.float64) ** power, len(found))
+            np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
 def test_the_integer_and_one_exponent_bit_are_the_same_grid():
     x = np.random.default_rng(0).normal(size=5000).astype(np.float32)
     for bits in (3, 5, 8):
@@ -158,6 +175,8 @@ def test_a_histogram_says_what_it_cannot_do():
         histogram.allocate(8)
     with pytest.raises(ModelError, match="cannot take 3 of axis 0"):
         histogram.update(np.ones((3, 3), np.float32))
+    with pytest.raises(ModelError, match="channel 1 of x holds NaN, infinity or numbers beyond float32"):
+        histogram.update(np.array([[1.0], [1e300]]))
     with pytest.raises(FormatError, match="powers of two, not 3"):
         histogram.errors(FloatFormat.parse("e2m1"), [3.0])
 
