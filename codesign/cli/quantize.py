@@ -19,6 +19,7 @@ from rich.table import Table
 from codesign.cli.progress import progress
 from codesign.errors import ConfigError, did_you_mean
 from codesign.quantize import ScaleRule
+from codesign.quantize.budget import WATER_FILLING
 from codesign.quantize.checkpoint import QuantizedTensor, is_quantized, quantize_tensors, read_checkpoint, save_packed
 
 _SHOWN = ("empirical", "e2-absmax", "absmax", "gaussian", "laplace", "integer-clip", "integer-absmax", "microscaling")
@@ -28,13 +29,19 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add this family's commands."""
     command = commands.add_parser("quantize", help="put a checkpoint into short formats", description=__doc__)
     command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .safetensors or torch file")
-    command.add_argument(
-        "--bits", type=int, required=True, metavar="B", help="width of a number, sign included: 2 to 16"
+    width = command.add_mutually_exclusive_group(required=True)
+    width.add_argument("--bits", type=int, metavar="B", help="width of a number, sign included: 2 to 16")
+    width.add_argument(
+        "--mean-bits",
+        type=float,
+        metavar="B",
+        help="mean width in each tensor: channels that need more get more, 2 to 8",
     )
     command.add_argument("--method", default="empirical", metavar="METHOD", help="see below (default: empirical)")
     command.add_argument(
         "--scale", choices=("real", "power-of-two"), default="real", help="of a channel (default: real)"
     )
+    command.add_argument("--allow-zeros", action="store_true", help="accept channels that hold only zeros")
     command.add_argument("--out", type=Path, metavar="FILE.safetensors", help="write the codes")
     command.add_argument("--figure", type=Path, metavar="FILE", help="draw one tensor's distribution and all splits")
     command.add_argument("--tensor", metavar="NAME", help="the tensor of the figure (default: the largest)")
@@ -49,6 +56,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def _quantize(arguments: argparse.Namespace) -> int:
     if arguments.out and arguments.out.suffix != ".safetensors":
         raise ConfigError(f"--out must end in .safetensors, got '{arguments.out}'")
+    if arguments.mean_bits is not None:
+        if arguments.method != "empirical":
+            raise ConfigError(f"--mean-bits goes with --method empirical, got '{arguments.method}'")
+        arguments.bits, arguments.method = arguments.mean_bits, WATER_FILLING
     tensors = read_checkpoint(arguments.checkpoint)
     names = [name for name, tensor in tensors.items() if is_quantized(tensor)]
     if arguments.tensor is not None and arguments.tensor not in names:
@@ -58,7 +69,11 @@ def _quantize(arguments: argparse.Namespace) -> int:
     with progress("allocating", total) as update:
         done = 0
         for each in quantize_tensors(
-            tensors, arguments.bits, method=arguments.method, scale=ScaleRule(arguments.scale)
+            tensors,
+            arguments.bits,
+            method=arguments.method,
+            scale=ScaleRule(arguments.scale),
+            allow_zeros=arguments.allow_zeros,
         ):
             found.append(each)
             done += each.values.size
@@ -104,11 +119,14 @@ def _finite(value: float) -> float | None:
 
 
 def _print(arguments: argparse.Namespace, found: list[QuantizedTensor], total: int, packed_bytes: int | None) -> None:
+    shared = arguments.method == WATER_FILLING
+    on_average = " on average" if shared else ""
+    own_width = f" (others than {WATER_FILLING}: {int(arguments.bits)} bits)" if shared else ""
     console = Console(width=None if Console().is_terminal else 200)
     table = Table(
-        title=f"{arguments.checkpoint.name}: {total:,} weights of {arguments.bits} bits, {arguments.method}, "
+        title=f"{arguments.checkpoint.name}: {total:,} weights of {arguments.bits:g} bits{on_average}, {arguments.method}, "
         f"{arguments.scale} scales",
-        caption="signal to quantization noise in dB, by method; --json has all of them",
+        caption=f"signal to quantization noise in dB, by method{own_width}; --json has all of them",
     )
     table.add_column("tensor", overflow="fold")
     table.add_column("shape")

@@ -48,7 +48,7 @@ class _LowPrecision(nn.Module):
         steps = self._buffers.get("lowp_steps")
         if steps is None:
             return 0, self.memories
-        step = int(steps)
+        step = int(steps.item())
         if self.training:
             steps += 1
         return step, self.memories

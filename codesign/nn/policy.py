@@ -171,36 +171,41 @@ class Memory:
         exponents, scale = buffers[self._names[0]], buffers[self._names[1]]
         assert exponents is not None and scale is not None
         kept = self._kept
-        if kept is not None and not due and kept.rule is rule and kept.seen == _seen(exponents, scale):
+        if kept is not None and not due and kept.rule is rule and kept.is_of(exponents, scale):
             return kept.rounding
         if due or bool((scale <= 0).any()):
             if not _all_finite(x):
                 return None
             axis = None if rule.axis is None else 0
-            found = allocate(_sample(x, rule.axis), rule.fmt.bits, axis, clips=_CLIPS, assumed=False)
+            sample = _sample(x, rule.axis)  # of which channels may be zeros: dead units are part of a training
+            found = allocate(sample, rule.fmt.bits, axis, clips=_CLIPS, assumed=False, allow_zeros=True)
             exponents.copy_(torch.tensor([fmt.exponent_bits for fmt in found.formats]))
             scale.copy_(torch.from_numpy(found.scale))
         formats: Any = tuple(split(rule.fmt.bits, e) for e in exponents.tolist())
         formats = formats[0] if rule.axis is None else formats
         rounding = PreparedRounding(formats, rule.rounding, scale=scale.cpu().numpy(), axis=rule.axis)
-        self._kept = _Kept(rule, rounding, _seen(exponents, scale), (exponents, scale))
+        self._kept = _Kept(rule, rounding, exponents, scale, _looks(exponents, scale))
         return rounding
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A rounding, and what two buffers looked like from which it was made."""
+    """A rounding, and the two buffers from which it was made."""
 
     rule: Rounder
     rounding: PreparedRounding
-    seen: tuple[int, ...]
-    buffers: tuple[torch.Tensor, torch.Tensor]  # held, so that no other can have their ids
+    exponents: torch.Tensor
+    scale: torch.Tensor
+    looks: tuple[int, ...]
+
+    def is_of(self, exponents: torch.Tensor, scale: torch.Tensor) -> bool:
+        """Whether the buffers are still these, and unchanged."""
+        return self.exponents is exponents and self.scale is scale and self.looks == _looks(exponents, scale)
 
 
-def _seen(*buffers: torch.Tensor) -> tuple[int, ...]:
+def _looks(exponents: torch.Tensor, scale: torch.Tensor) -> tuple[int, ...]:
     """What changes with a buffer: what is written in place counts a version, what is cut has another memory or length."""
-    a, b = buffers
-    return id(a), id(b), a._version, b._version, a.data_ptr(), b.data_ptr(), len(b)
+    return exponents._version, scale._version, scale.data_ptr(), scale.numel()
 
 
 def _all_finite(x: torch.Tensor) -> bool:

@@ -14,11 +14,13 @@ gives such a scale, by which the largest magnitude just fits; `round_scaled(x, f
     encode, decode, pack, unpack                  values, their codes, and codes as dense bits
     matmul(a, b, accumulate, chunk=n)             a product whose running sums are rounded
     allocate(x, bits, axis=0), compare(...)       formats and scales chosen by the numbers themselves
+    allocate_mean(x, mean_bits, axis=0)           widths of channels, too
     numpy_dtype, torch_dtype                      the dtype with the codes of a format, where there is one
 """
 
 from codesign.quantize.accumulate import matmul
 from codesign.quantize.allocate import Allocation, allocate, compare
+from codesign.quantize.budget import allocate_mean
 from codesign.quantize.codes import decode, encode, numpy_dtype, pack, torch_dtype, unpack
 from codesign.quantize.histogram import FloatHistogram
 from codesign.quantize.rounding import Rounding, round_to_format
@@ -31,6 +33,7 @@ __all__ = [
     "ScaleRule",
     "absmax_scale",
     "allocate",
+    "allocate_mean",
     "compare",
     "decode",
     "encode",

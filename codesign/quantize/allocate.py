@@ -120,6 +120,7 @@ def allocate(
     weights: npt.ArrayLike | None = None,
     assumed: bool = True,
     clips: int = _CLIPS,
+    allow_zeros: bool = False,
 ) -> Allocation:
     """Format and scale of each channel of `x` with the least mean squared error that `method` can choose.
 
@@ -138,10 +139,13 @@ def allocate(
     assumed : whether `empirical` also tries the clips of ACIQ, OCTAV and the assumed distributions
     clips : how many from the largest magnitude down are tried, 4 or more, and a quarter as many above it; 16 are hardly
         worse, as the best is refined
+    allow_zeros : whether a channel may hold nothing but zeros; it gets the first format and scale 1
 
-    A channel of zeros gets the first format and scale 1. Raises `ModelError` for NaN or infinity, naming the channel.
+    Raises `ModelError` for NaN, infinity, and a channel of zeros, naming the channel.
     """
     channels, power = magnitudes_of(x, axis)
+    if not allow_zeros:
+        refuse_zeros(channels.max(1))
     scale = as_member(ScaleRule, scale)
     if clips < _ABOVE:
         raise ModelError(f"clips must be {_ABOVE} or more, got {clips}")
@@ -181,14 +185,26 @@ def allocate(
     )
 
 
-def compare(x: Any, bits: int, axis: int | None = 0, *, scale: ScaleRule = ScaleRule.REAL) -> dict[str, Allocation]:
+def refuse_zeros(largest: npt.NDArray[Any]) -> None:
+    """Complain about the first channel whose largest magnitude is zero."""
+    zero = np.flatnonzero(largest == 0)
+    if zero.size:
+        raise ModelError(
+            f"channel {zero[0]} of x holds only zeros ({zero.size} of {len(largest)} channels do), no format fits it better "
+            "than another; leave it out, or allow zeros"
+        )
+
+
+def compare(
+    x: Any, bits: int, axis: int | None = 0, *, scale: ScaleRule = ScaleRule.REAL, allow_zeros: bool = False
+) -> dict[str, Allocation]:
     """Every method of `METHODS` that exists at this width: no E4 below 5 bits, no microscaling at 5."""
     found = {}
     for method in METHODS:
         fixed = _FIXED.fullmatch(method)
         if (fixed and int(fixed[1]) > bits - 1) or (method == "microscaling" and bits not in _MICROSCALING):
             continue
-        found[method] = allocate(x, bits, axis, method=method, scale=scale)
+        found[method] = allocate(x, bits, axis, method=method, scale=scale, allow_zeros=allow_zeros)
     return found
 
 

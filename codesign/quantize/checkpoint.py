@@ -1,13 +1,15 @@
 """Checkpoints in short formats: tensors with two or more dimensions as dense codes, the rest as they are.
 
-A packed file is a safetensors file. Of a quantized tensor `w` it holds `w.codes` (`pack`ed, C order), `w.scale` (float32)
-and `w.exponent_bits` (uint8, one for each channel); shapes and widths stand in its metadata as JSON.
+A packed file is a safetensors file. Of a quantized tensor `w` it holds `w.codes` (`pack`ed, C order; channels of the same
+width together, the narrowest first), `w.scale` (float32) and `w.exponent_bits` (uint8, one for each channel); shapes and
+widths stand in its metadata as JSON.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.errors import DataError, located
-from codesign.formats import Reserved
+from codesign.formats import FloatFormat, Reserved
 from codesign.quantize.allocate import Allocation, allocate, compare, split
+from codesign.quantize.budget import WATER_FILLING, allocate_mean
 from codesign.quantize.codes import decode, encode, pack, unpack
 from codesign.quantize.layout import spread
 from codesign.quantize.rounding import round_to_format
@@ -72,15 +75,29 @@ def is_quantized(tensor: torch.Tensor) -> bool:
 
 
 def quantize_tensors(
-    tensors: Mapping[str, torch.Tensor], bits: int, *, method: str = "empirical", scale: ScaleRule = ScaleRule.REAL
+    tensors: Mapping[str, torch.Tensor],
+    bits: float,
+    *,
+    method: str = "empirical",
+    scale: ScaleRule = ScaleRule.REAL,
+    allow_zeros: bool = False,
 ) -> Iterator[QuantizedTensor]:
-    """Every weight tensor with its first axis as channels, one after the other."""
+    """Every weight tensor with its first axis as channels, one after the other.
+
+    method : of `allocate`; with "water-filling", of `allocate_mean`, `bits` is a mean, and the methods are compared at the
+        next whole width below it
+    """
     for name, tensor in tensors.items():
         if is_quantized(tensor):
             values = tensor.detach().float().numpy()
             with located(f"tensor '{name}'"):
-                found = compare(values, bits, scale=scale)
-                chosen = found[method] if method in found else allocate(values, bits, method=method, scale=scale)
+                found = compare(values, int(bits), scale=scale, allow_zeros=allow_zeros)
+                if method == WATER_FILLING:
+                    chosen = allocate_mean(values, bits, scale=scale, allow_zeros=allow_zeros)[0]
+                else:
+                    chosen = found.get(method) or allocate(
+                        values, int(bits), method=method, scale=scale, allow_zeros=allow_zeros
+                    )
             sqnr = {each: allocation.total_sqnr_db for each, allocation in found.items()}
             yield QuantizedTensor(name=name, values=values, chosen=chosen, sqnr_db=sqnr)
 
@@ -94,13 +111,13 @@ def save_packed(path: Path, tensors: Mapping[str, torch.Tensor], quantized: list
     described: dict[str, Any] = {}
     for each in quantized:
         formats, allocation = each.chosen.formats, each.chosen
-        codes = _codes(each)
-        stored[f"{each.name}.codes"] = torch.from_numpy(pack(codes, formats[0]))
+        widths = [fmt.bits for fmt in formats]
+        stored[f"{each.name}.codes"] = torch.from_numpy(_packed(each))
         stored[f"{each.name}.scale"] = torch.from_numpy(np.ascontiguousarray(allocation.scale))
         stored[f"{each.name}.exponent_bits"] = torch.tensor([f.exponent_bits for f in formats], dtype=torch.uint8)
         described[each.name] = {
             "shape": list(each.values.shape),
-            "bits": formats[0].bits,
+            "bits": widths if len(set(widths)) > 1 else widths[0],
             "reserved": formats[0].reserved.value,
             "axis": allocation.axis,
             "block": allocation.block,
@@ -127,28 +144,40 @@ def load_packed(path: Path) -> dict[str, torch.Tensor]:
     found = {}
     for name, info in record["tensors"].items():
         shape, bits, reserved = tuple(info["shape"]), info["bits"], Reserved(info["reserved"])
-        widths = stored.pop(f"{name}.exponent_bits").tolist()
-        formats = [split(bits, e, reserved) for e in widths]
+        exponents = stored.pop(f"{name}.exponent_bits").tolist()
+        widths = bits if isinstance(bits, list) else [bits] * len(exponents)
+        formats = [split(width, e, reserved) for width, e in zip(widths, exponents, strict=True)]
         scale = stored.pop(f"{name}.scale").numpy()
-        codes = unpack(stored.pop(f"{name}.codes").numpy(), formats[0], shape)
+        packed = stored.pop(f"{name}.codes").numpy()
         values = np.empty(shape, np.float32)
-        for fmt in dict.fromkeys(formats):
-            rows = [i for i, own in enumerate(formats) if own == fmt]
-            values[rows] = decode(codes[rows], fmt)
+        for rows in _rows_by_width(formats):
+            own_shape, own = (len(rows), *shape[1:]), [formats[row] for row in rows]
+            size = -(-math.prod(own_shape) * own[0].bits // 8)
+            codes, packed = unpack(packed[:size], own[0], own_shape), packed[size:]
+            for fmt in dict.fromkeys(own):
+                chosen = [i for i, each in enumerate(own) if each == fmt]
+                values[[rows[i] for i in chosen]] = decode(codes[chosen], fmt)
         found[name] = torch.from_numpy(values * spread(scale, shape, info["axis"], info["block"]))
     return found | stored
 
 
-def _codes(each: QuantizedTensor) -> npt.NDArray[Any]:
-    """Codes of a tensor, each row in its own format; scaled back they are the rounded tensor."""
+def _rows_by_width(formats: Sequence[FloatFormat]) -> list[list[int]]:
+    """Channels that share a width, the narrowest first."""
+    widths = [fmt.bits for fmt in formats]
+    return [[row for row, own in enumerate(widths) if own == width] for width in sorted(set(widths))]
+
+
+def _packed(each: QuantizedTensor) -> npt.NDArray[np.uint8]:
+    """Codes of a tensor, each channel in its own format; scaled back they are the rounded tensor."""
     allocation, shape = each.chosen, each.values.shape
     assert allocation.axis is not None  # channels are the first axis of every tensor of a checkpoint
     scaled = each.values / spread(allocation.scale, shape, allocation.axis, allocation.block)
-    codes: npt.NDArray[Any] | None = None
-    for fmt in dict.fromkeys(allocation.formats):
-        rows = [i for i, own in enumerate(allocation.formats) if own == fmt]
-        own_codes = encode(round_to_format(scaled[rows], fmt), fmt)
-        codes = np.empty(shape, own_codes.dtype) if codes is None else codes
-        codes[rows] = own_codes
-    assert codes is not None  # there is at least one channel
-    return codes
+    streams = []
+    for rows in _rows_by_width(allocation.formats):
+        own = [allocation.formats[row] for row in rows]
+        codes = np.empty((len(rows), *shape[1:]), np.min_scalar_type((1 << own[0].bits) - 1))
+        for fmt in dict.fromkeys(own):
+            chosen = [i for i, each in enumerate(own) if each == fmt]
+            codes[chosen] = encode(round_to_format(scaled[[rows[i] for i in chosen]], fmt), fmt)
+        streams.append(pack(codes, own[0]))
+    return np.concatenate(streams)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from codesign.errors import FormatError, ModelError
 from codesign.formats import FloatFormat
-from codesign.quantize.allocate import Allocation, check_candidate, power_of_two_clips, rows_of, splits
+from codesign.quantize.allocate import Allocation, check_candidate, power_of_two_clips, refuse_zeros, rows_of, splits
 from codesign.quantize.rounding import round_to_format
 from codesign.quantize.words import FLOAT32_INFINITY
 
@@ -94,7 +94,9 @@ class FloatHistogram:
         # sums of many terms that nearly cancel: each is of the order of the result times 4^mantissa_bits at most
         return np.asarray(squares.sum(1)[:, None] - 2 * (total @ values) + count @ values**2)
 
-    def allocate(self, bits: int | None = None, *, formats: Sequence[FloatFormat] | None = None) -> Allocation:
+    def allocate(
+        self, bits: int | None = None, *, formats: Sequence[FloatFormat] | None = None, allow_zeros: bool = False
+    ) -> Allocation:
         """The format and power-of-two scale of least squared error for each channel, as `allocate` of the numbers finds."""
         if formats is None:
             if bits is None:
@@ -106,6 +108,8 @@ class FloatHistogram:
             check_candidate(fmt)
         power = self._moments[2].sum(1) / self.numbers
         largest = self._largest()
+        if not allow_zeros:
+            refuse_zeros(largest)
         best = np.full(self.channels, np.inf)
         chosen, scale = np.zeros(self.channels, np.int64), np.ones(self.channels, np.float32)
         clips = power_of_two_clips(formats, largest, np.sqrt(power))

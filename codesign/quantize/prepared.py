@@ -54,7 +54,7 @@ class ScaledRounding:
         """`x` rounded, in a new tensor."""
         if self._kernel is not None and _is_dense(x, self._stochastic):
             size = x.numel()
-            rows = 1 if self.axis is None else len(x)
+            rows = 1 if self.axis is None else x.size(0)
             key = stochastic_key(self.rounding, seed, step) if self._stochastic else (0, 0)
             out = torch.empty_like(x)
             if size and self._kernel(
@@ -110,7 +110,7 @@ class PreparedRounding:
     ) -> tuple[torch.Tensor | None, Clipped | None]:
         """`x` rounded, in a new tensor, or None where x holds NaN or infinity; and, where `watched`, what was clipped."""
         kernel, rows = self._kernel, self._rows
-        if kernel is not None and _is_dense(x, self._stochastic) and (rows == 1 or len(x) == rows):
+        if kernel is not None and _is_dense(x, self._stochastic) and (rows == 1 or x.size(0) == rows):
             key = stochastic_key(self.rounding, seed, step) if self._stochastic else (0, 0)
             out = torch.empty_like(x)
             length = x.numel() // rows

@@ -205,7 +205,7 @@ def _quantized(
     """One result for each method; the empirical one last, so that it says that this width is done."""
     weights = weights_to_quantize(network)
     start = time.process_time()
-    by_layer = {name: compare(weight.detach().cpu(), bits) for name, weight in weights.items()}
+    by_layer = {name: compare(weight.detach().cpu(), bits, allow_zeros=True) for name, weight in weights.items()}
     cpu_s = time.process_time() - start
     methods = list(next(iter(by_layer.values())))
     for method in sorted(methods, key=lambda name: name == "empirical"):

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from codesign.cli import main
-from codesign.quantize import allocate
+from codesign.quantize import allocate, allocate_mean
 from codesign.quantize.checkpoint import load_packed
 
 
@@ -37,7 +37,8 @@ def checkpoint(tensors, tmp_path):
 )
 def test_a_packed_file_loads_back_to_the_same_values(checkpoint, tensors, tmp_path, capsys, bits, method):
     out = tmp_path / "small.safetensors"
-    assert main(["quantize", str(checkpoint), "--bits", str(bits), "--method", method, "--out", str(out)]) == 0
+    words = ["quantize", str(checkpoint), "--bits", str(bits), "--method", method, "--out", str(out), "--allow-zeros"]
+    assert main(words) == 0
     assert f"{out.stat().st_size:,} bytes" in capsys.readouterr().out
     loaded = load_packed(out)
     assert set(loaded) == set(tensors)
@@ -45,11 +46,23 @@ def test_a_packed_file_loads_back_to_the_same_values(checkpoint, tensors, tmp_pa
         assert torch.equal(loaded[name], tensors[name])
     for name in ("features.0.weight", "head.weight", "zeros.weight"):
         values = tensors[name].float()
-        assert torch.equal(loaded[name], allocate(values, bits, method=method).round(values)), name
+        assert torch.equal(loaded[name], allocate(values, bits, method=method, allow_zeros=True).round(values)), name
+
+
+def test_a_mean_width(checkpoint, tensors, tmp_path, capsys):
+    out = tmp_path / "small.safetensors"
+    assert main(["quantize", str(checkpoint), "--mean-bits", "4.5", "--out", str(out), "--allow-zeros"]) == 0
+    assert "water-filling" in capsys.readouterr().out
+    loaded = load_packed(out)
+    for name in ("features.0.weight", "head.weight", "zeros.weight"):
+        values = tensors[name].float()
+        chosen = allocate_mean(values, 4.5, allow_zeros=True)[0]
+        assert torch.equal(loaded[name], chosen.round(values)), name
+    assert len({fmt.bits for fmt in allocate_mean(tensors["features.0.weight"], 4.5)[0].formats}) > 1
 
 
 def test_the_report_says_what_was_chosen_and_how_well_it_does(checkpoint, tensors, capsys):
-    assert main(["quantize", str(checkpoint), "--bits", "4", "--json"]) == 0
+    assert main(["quantize", str(checkpoint), "--bits", "4", "--allow-zeros", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     by_name = {each["name"]: each for each in record["tensors"]}
     assert set(by_name) == {"features.0.weight", "head.weight", "zeros.weight"}
@@ -59,21 +72,41 @@ def test_the_report_says_what_was_chosen_and_how_well_it_does(checkpoint, tensor
     assert first["sqnr_db"] == pytest.approx(expected.total_sqnr_db)
     assert first["sqnr_db"] >= max(v for k, v in first["sqnr_db_by_method"].items() if k != "microscaling") - 1e-4
     assert by_name["zeros.weight"]["sqnr_db"] is None  # zeros are exact
-    assert main(["quantize", str(checkpoint), "--bits", "4"]) == 0
+    assert main(["quantize", str(checkpoint), "--bits", "4", "--allow-zeros"]) == 0
     out = capsys.readouterr().out
     assert "splits chosen" in out and "features.0.weight" in out and "integer-absmax" in out
 
 
 def test_torch_files_with_a_state_dictionary_inside(tensors, tmp_path, capsys):
     torch.save({"epoch": 3, "state_dict": tensors}, tmp_path / "net.pt")
-    assert main(["quantize", str(tmp_path / "net.pt"), "--bits", "6", "--scale", "power-of-two", "--json"]) == 0
+    assert (
+        main(
+            ["quantize", str(tmp_path / "net.pt"), "--bits", "6", "--scale", "power-of-two", "--allow-zeros", "--json"]
+        )
+        == 0
+    )
     clips = np.array(json.loads(capsys.readouterr().out)["tensors"][0]["clip"])
     assert (clips > 0).all()
 
 
 def test_the_figure_is_a_picture(checkpoint, tmp_path, capsys):
     out = tmp_path / "allocation.png"
-    assert main(["quantize", str(checkpoint), "--bits", "4", "--figure", str(out), "--tensor", "head.weight"]) == 0
+    assert (
+        main(
+            [
+                "quantize",
+                str(checkpoint),
+                "--bits",
+                "4",
+                "--figure",
+                str(out),
+                "--tensor",
+                "head.weight",
+                "--allow-zeros",
+            ]
+        )
+        == 0
+    )
     assert out.read_bytes().startswith(b"\x89PNG")
 
 
@@ -83,9 +116,13 @@ def test_the_figure_is_a_picture(checkpoint, tmp_path, capsys):
         (["--bits", "1"], "tensor 'features.0.weight': allocation covers 2 to 16 bits, got 1"),
         (["--bits", "4", "--method", "e4-clip"], "do not fit into 4 bits"),
         (["--bits", "4", "--method", "emprical"], "did you mean 'empirical'"),
+        (["--bits", "4"], "tensor 'zeros.weight': channel 0 of x holds only zeros (3 of 3 channels do)"),
         (["--bits", "4", "--tensor", "haed.weight"], "did you mean 'head.weight'"),
+        (["--mean-bits", "1.5", "--allow-zeros"], "2 to 16 bits, got 1"),
+        (["--mean-bits", "9"], "tensor 'features.0.weight': mean bits must be within the widths 2 to 8, got 9"),
+        (["--mean-bits", "4", "--method", "octav"], "--mean-bits goes with --method empirical, got 'octav'"),
         (["--bits", "4", "--out", "x.bin"], "--out must end in .safetensors"),
-        (["--bits", "4", "--figure", "x.gif"], "must be a .png, .svg or .pdf"),
+        (["--bits", "4", "--allow-zeros", "--figure", "x.gif"], "must be a .png, .svg or .pdf"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_two(checkpoint, capsys, words, message):

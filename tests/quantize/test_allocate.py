@@ -62,7 +62,7 @@ def test_empirical_is_never_worse_and_every_error_is_real(bits, scale, numbers):
     )
     x = (x * np.exp(rng.normal(0, 2, (24, 1)))).astype(np.float32)
     x[5] = 0
-    found = compare(x, bits, scale=scale)
+    found = compare(x, bits, scale=scale, allow_zeros=True)
     assert {"empirical", "absmax", "e2-clip", "integer-clip", "gaussian", "aciq", "octav"} <= set(found)
     for method, allocation in found.items():
         rounded = allocation.round(x)
@@ -98,7 +98,10 @@ def test_a_merged_histogram_allocates_as_the_numbers_do(bits):
         part.update(chunk)
     for part in parts[1:]:
         parts[0].merge(part)
-    merged, direct = parts[0].allocate(bits), allocate(x, bits, scale="power-of-two")
+    merged, direct = (
+        parts[0].allocate(bits, allow_zeros=True),
+        allocate(x, bits, scale="power-of-two", allow_zeros=True),
+    )
     assert merged.formats == direct.formats and (merged.scale == direct.scale).all()
     error = ((merged.round(x).astype(np.float64) - x) ** 2).mean(1)
     np.testing.assert_allclose(merged.mse, error, rtol=1e-9, atol=1e-30)
@@ -155,6 +158,7 @@ def test_tensors_other_axes_and_wide_dtypes():
         ({"method": "microscaling", "weights": np.ones((2, 3))}, FormatError, "'microscaling' takes no weights"),
         ({"axis": 2}, ModelError, "axis 2 is out of range"),
         ({"x": np.array([[1, 2], [1, math.nan]], np.float32)}, ModelError, "channel 1 of x holds NaN"),
+        ({"x": np.array([[1, 2], [0, -0.0]], np.float32)}, ModelError, "channel 1 of x holds only zeros"),
         ({"x": np.zeros((2, 0), np.float32)}, ModelError, "is empty"),
         ({"x": np.ones((2, 2), np.int32)}, ModelError, "floating-point numbers, got int32"),
         ({"formats": [FloatFormat.parse("e8m0")]}, FormatError, "cannot be allocated"),
@@ -169,6 +173,9 @@ def test_bad_input_is_one_clear_error(change, error, message):
 def test_a_histogram_says_what_it_cannot_do():
     histogram = FloatHistogram(2)
     with pytest.raises(ModelError, match="has seen no numbers"):
+        histogram.allocate(4)
+    histogram.update(np.array([[0.0], [1.0]]))
+    with pytest.raises(ModelError, match="channel 0 of x holds only zeros"):
         histogram.allocate(4)
     histogram.update(np.ones((2, 3), np.float32))
     with pytest.raises(FormatError, match="'e0m7' needs a histogram of 7 mantissa bits, this one has 6"):
