@@ -433,3 +433,6 @@ def _default_infinite_input(exponent_bits: int, mantissa_bits: int, reserved: Re
     """An overflow, except that float32 (e8m23) stays as it is in every bit."""
     is_float32 = (exponent_bits, mantissa_bits, reserved) == (8, 23, Reserved.IEEE)
     return InfiniteInput.KEEP if is_float32 else InfiniteInput.OVERFLOW
+
+
+FLOAT32 = FloatFormat.parse("float32")

@@ -50,11 +50,11 @@ def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 class TrainingProgress:
-    """Counts finished trainings up to `total`."""
+    """Counts finished trainings up to `total`; a short one counts as its share."""
 
     def __init__(self, unit: str, total: int) -> None:
         self._console = Console(stderr=True, highlight=False)
-        self._unit, self._total, self._done = unit, total, 0
+        self._unit, self._total, self._done = unit, float(total), 0.0
         self._said_s = self._began_s = time.monotonic()
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -86,22 +86,24 @@ class TrainingProgress:
         else:
             print(text, file=sys.stderr, flush=True)
 
-    def resumed(self, count: int) -> None:
+    def resumed(self, count: float) -> None:
         """Trainings that an earlier run of the same search has finished."""
         if count:
             self._total -= count
             self._bar.update(self._task, total=self._total)
-            self.say(f"{count} {self._unit} are done already; going on")
+            self.say(f"{count:g} {self._unit} are done already; going on")
 
     def trial(self, trial: Trial) -> None:
         """One more training."""
-        self._done += 1
+        self._done += trial.trainings
         measured = trial.measurement
         result = trial.failure or (f"accuracy {100 * measured.accuracy:.2f} %" if measured else "")
         self._bar.update(self._task, completed=self._done, description=f"trial {trial.index}: {result}")
         now_s = time.monotonic()
-        last = self._done == self._total
+        last = self._done >= self._total - 1e-9
         if not self._console.is_terminal and (now_s - self._said_s >= LINE_EVERY_S or trial.failure or last):
             self._said_s = now_s
             left_s = (now_s - self._began_s) / self._done * (self._total - self._done)
-            self.say(f"{self._done} of {self._total} {self._unit}, {left_s:.0f} s left; trial {trial.index}: {result}")
+            self.say(
+                f"{self._done:g} of {self._total:g} {self._unit}, {left_s:.0f} s left; trial {trial.index}: {result}"
+            )

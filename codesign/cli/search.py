@@ -36,13 +36,18 @@ def _search(arguments: argparse.Namespace) -> int:
     from codesign.loop.run import prepare, run_search  # imports torch, which takes seconds
     from codesign.loop.workers import training_processes
 
-    progress = TrainingProgress("trainings", settings.search.trainings)
+    beyond = settings.hardware.trainings if settings.hardware is not None else 0
+    progress = TrainingProgress("trainings", settings.search.trainings + beyond)
     prepared = prepare(settings, arguments.config)
     space = prepared.space
     progress.say(
         f"{settings.title}: {len(space.groups)} channel groups, {len(space.layers)} layers, 10^{space.log10_designs:.1f} designs; "
         f"{settings.search.trainings} trainings of {prepared.laboratory.steps} steps"
     )
+    if prepared.machines:
+        progress.say(
+            f"then {len(prepared.machines)} machines, and up to {beyond} trainings of what is best on one of them"
+        )
     if arguments.dry_run:
         if arguments.json:
             print(json.dumps({"schema": "codesign.search-plan/1", "space": space.to_json()}, indent=1))
@@ -66,6 +71,8 @@ def _search(arguments: argparse.Namespace) -> int:
         print((directory / "front.json").read_text(encoding="utf-8"), end="")
     else:
         _print_front(run)
+        if run["hardware"]:
+            _print_machines(run)
     for note in result.notes:
         progress.say(f"note: {note}")
     progress.say(
@@ -89,3 +96,19 @@ def _print_front(run: dict) -> None:
             f"{'  uniform' if p['kind'] == 'baseline' else ''}"
         )
     print(run["headline"])
+
+
+def _print_machines(run: dict) -> None:
+    """Machines that none of at most their area beats."""
+    leading = [row for row in run["hardware"] if row["leading"]]
+    keys = list(leading[0])[: list(leading[0]).index("area_um2")] if leading else []
+    widths = [max(12, len(key)) for key in keys]
+    print(f"\nOf {len(run['hardware'])} machines, those that none of at most their area beats:")
+    heads = "  ".join(f"{key:>{width}}" for key, width in zip(keys, widths, strict=True))
+    print(f"{heads}  {'area mm2':>9}  {'training s':>11}  {'accuracy %':>10}  {'design':>10}")
+    for row in leading:
+        values = "  ".join(f"{row[key]!s:>{width}}" for key, width in zip(keys, widths, strict=True))
+        print(
+            f"{values}  {row['area_um2'] / 1e6:9.4g}  {row['latency_s']:11.4g}  {100 * row['accuracy']:10.2f}  "
+            f"{'trial ' + str(row['trial']):>10}"
+        )

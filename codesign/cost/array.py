@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.errors import CostError
-from codesign.formats import FloatFormat
+from codesign.formats import FLOAT32, FloatFormat
 from codesign.hardware import Dataflow
 from codesign.quantize import round_to_format
 
@@ -56,7 +56,7 @@ def run_array(
     right = np.asarray(round_to_format(np.asarray(b, np.float32), second), np.float64)
     if left.ndim != 2 or right.ndim != 2 or left.shape[1] != right.shape[0] or 0 in left.shape + right.shape:
         raise CostError(f"shapes (m, k) and (k, n) without zeros are needed, got {left.shape} and {right.shape}")
-    if accumulator.mantissa_bits > _WIDEST and accumulator != FloatFormat.parse("float32"):
+    if accumulator.mantissa_bits > _WIDEST and accumulator != FLOAT32:
         raise CostError(f"an accumulator of more than {_WIDEST} mantissa bits must be float32, got '{accumulator}'")
     if rows < 1 or cols < 1:
         raise CostError(f"rows and cols must be positive, got {rows} and {cols}")

@@ -55,7 +55,7 @@ def apply_point(run: Path, index: int, out: Path) -> Applied:
     """
     trial = trial_of(run, index)
     laboratory = Laboratory(settings=load_settings(run / CONFIG))
-    network = laboratory.run(trial.point, trial.proposal.seed).network
+    network = laboratory.run(trial.point, trial.proposal.seed, trial.proposal.fidelity).network
     strip(network)
     save_applied(network, trial.point, (run / CONFIG).read_text(encoding="utf-8"), out)
     loaded, point = load_applied(out)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -13,7 +16,7 @@ from codesign.design import DesignPoint
 from codesign.loop.settings import DataSettings, NetworkSettings, Settings
 from codesign.nn.data import Dataset, load
 from codesign.nn.networks import build
-from codesign.nn.run import Outcome, run_point
+from codesign.nn.run import Outcome, Rungs, run_point
 from codesign.nn.train import TrainingData
 from codesign.preprocess import Transform
 from codesign.search import Measurement
@@ -45,9 +48,13 @@ def fresh_network(settings: NetworkSettings, dataset: Dataset) -> nn.Module:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Laboratory:
-    """Trains designs by the recipe of one configuration. Small, and can be sent to a worker."""
+    """Trains designs by the recipe of one configuration. Small, and can be sent to a worker.
+
+    paused : folder of trainings that ended on a rung of the ladder; a worker that does not see it trains from the start
+    """
 
     settings: Settings
+    paused: Path | None = None
 
     @property
     def dataset(self) -> Dataset:
@@ -79,9 +86,26 @@ class Laboratory:
         """What the training images of a batch pass through; None: nothing."""
         return one_after_the_other(self.settings.pipeline())
 
-    def run(self, point: DesignPoint, seed: int, on_step: Callable[[int, float], None] | None = None) -> Outcome:
-        """One training run, on one thread so that every machine and any number of workers give the same bits."""
+    def rungs(self) -> list[int]:
+        """Steps after which a training may pause, one for each rung of the ladder below 1."""
+        return [round(fidelity * self.steps) for fidelity in self.settings.search.ladder[:-1]]
+
+    def run(
+        self,
+        point: DesignPoint,
+        seed: int,
+        fidelity: float = 1.0,
+        on_step: Callable[[int, float], None] | None = None,
+    ) -> Outcome:
+        """One training run, on one thread so that every machine and any number of workers give the same bits.
+
+        fidelity : share of the run, a rung of the ladder
+        """
         torch.set_num_threads(1)
+        file = None
+        if self.paused is not None and len(self.settings.search.ladder) > 1:
+            name = hashlib.sha256(json.dumps([point.to_json(), seed], sort_keys=True).encode()).hexdigest()[:24]
+            file = self.paused / f"{name}.safetensors"
         return run_point(
             point,
             build=self.build,
@@ -92,13 +116,12 @@ class Laboratory:
             seed=seed,
             transform=self.transform,
             on_step=on_step,
+            rungs=Rungs(steps=tuple(self.rungs()), stop=round(fidelity * self.steps), snapshot=file),
         )
 
     def accuracy(self, point: DesignPoint, seed: int, fidelity: float) -> Measurement:
-        """The measurement that a search asks for. Only whole runs are offered: `fidelity` must be 1."""
-        if fidelity != 1.0:
-            raise ValueError(f"this laboratory runs whole trainings only, got fidelity {fidelity:g}")
-        outcome = self.run(point, seed)
+        """The measurement that a search asks for."""
+        outcome = self.run(point, seed, fidelity)
         return Measurement(
             accuracy=outcome.accuracy.top1,
             standard_error=outcome.accuracy.standard_error,

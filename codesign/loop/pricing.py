@@ -67,24 +67,32 @@ class Pricing:
 
     def metrics(self) -> dict[str, Callable[[DesignPoint], float]]:
         """What is recorded of every design beside its latency, by name."""
-        area = area_um2(self.accelerator)
+        area = self.area_um2
         return {
             "energy_j": self.energy_j,
             "peak_memory_bytes": self.peak_memory_bytes,
             "area_um2": lambda _: area,
         }
 
+    @property
+    def area_um2(self) -> float:
+        """Of the accelerator."""
+        return area_um2(self.accelerator)
+
     def layer_tables(
         self, levels: Mapping[str, Sequence[int]], formats: Sequence[LayerFormats]
-    ) -> dict[str, npt.NDArray[np.float64]]:
-        """Seconds of a whole run for each weight layer: array [in level, out level, format option].
+    ) -> dict[str, dict[str, npt.NDArray[np.float64]]]:
+        """`latency_s` and `energy_j` of a whole run for each weight layer: arrays [in level, out level, format option].
 
         levels : channel group -> counts, the full count first. The structure search is left out of these tables.
         """
         table = option_table(self.workload, self.accelerator, levels=levels, formats=formats, optimizer=self.optimizer)
+        return {"latency_s": self._of_run(table.seconds), "energy_j": self._of_run(table.energy_j)}
+
+    def _of_run(self, steps: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, npt.NDArray[np.float64]]:
         found = {}
-        for layer, seconds in table.seconds.items():
-            step = seconds.sum(axis=-1)
+        for layer, by_phase in steps.items():
+            step = by_phase.sum(axis=-1)
             step = np.where(np.isfinite(step), step, 0.0)  # unequal levels of one tied group: never chosen together
             found[layer] = self.dense_steps * step[:1, :1] + (self.steps - self.dense_steps) * step
         return found

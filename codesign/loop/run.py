@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,10 @@ import torch
 from codesign import native
 from codesign.config import dump
 from codesign.cost import Optimizer
-from codesign.errors import located
+from codesign.errors import ConfigError, located
 from codesign.hardware import load_accelerator
 from codesign.loop.document import document
+from codesign.loop.hardware import HardwareLoop, Machine, machines_of, rows_of, to_csv
 from codesign.loop.laboratory import Laboratory
 from codesign.loop.pricing import Pricing
 from codesign.loop.provenance import provenance
@@ -24,7 +27,7 @@ from codesign.loop.settings import Settings
 from codesign.loop.space import baseline_points, channel_levels, search_space
 from codesign.report import render
 from codesign.search import Budget, Metric, SearchResult, Space, Trial, TrialLog, search
-from codesign.search.run import Evaluate
+from codesign.search.run import Evaluate, checked_ladder
 from codesign.workload import Workload
 
 
@@ -36,16 +39,21 @@ class Prepared:
     laboratory: Laboratory
     pricing: Pricing
     space: Space
+    machines: tuple[Machine, ...]
 
 
 def prepare(settings: Settings, where: str) -> Prepared:
     """Load what the configuration names and find the channel levels. A mistake names its place in the file `where`."""
     torch.set_num_threads(1)
+    with located(f"{where}: search"):
+        checked_ladder(settings.search.ladder)
     with located(f"{where}: accelerator"):
         accelerator = load_accelerator(settings.accelerator)
     laboratory = Laboratory(settings=settings)
     with located(f"{where}: data"):
         example = torch.zeros(1, *laboratory.dataset.image_shape)
+    with located(f"{where}: search"):
+        _check_rungs(laboratory)
     with located(f"{where}: network"):
         workload = Workload.from_torch(
             laboratory.build(), example, batch=settings.training.batch, name=settings.network.name
@@ -56,12 +64,26 @@ def prepare(settings: Settings, where: str) -> Prepared:
         optimizer=Optimizer(settings.training.optimizer.value),
         dense_steps=laboratory.dense_steps,
         steps=laboratory.steps,
-        structure_images=settings.space.structure_images,
+        structure_images=0 if settings.space.keep else settings.space.structure_images,
     )
+    machines: tuple[Machine, ...] = ()
+    if settings.hardware is not None:
+        with located(f"{where}: hardware"):
+            baselines = baseline_points(workload, settings.space)
+            machines = machines_of(pricing, settings.hardware, settings.limits, baselines)
     with located(f"{where}: training"):
         levels = channel_levels(laboratory, workload)
     space = search_space(workload, levels, settings.space)
-    return Prepared(settings=settings, laboratory=laboratory, pricing=pricing, space=space)
+    return Prepared(settings=settings, laboratory=laboratory, pricing=pricing, space=space, machines=machines)
+
+
+def _check_rungs(laboratory: Laboratory) -> None:
+    steps = [laboratory.dense_steps, *laboratory.rungs(), laboratory.steps]
+    if len(steps) > 2 and any(a >= b for a, b in itertools.pairwise(steps)):
+        raise ConfigError(
+            f"ladder: its rungs are {steps[1:-1]} of {steps[-1]} steps; they must rise, and lie after the cut at step "
+            f"{steps[0]}: before it no design has lost a channel"
+        )
 
 
 def run_search(
@@ -72,34 +94,57 @@ def run_search(
     fresh: bool,
     evaluate: Evaluate = map,
     on_trial: Callable[[Trial], None] | None = None,
-    on_resume: Callable[[int], None] | None = None,
+    on_resume: Callable[[float], None] | None = None,
 ) -> SearchResult:
-    """Search, and write config.toml, provenance.json, trials.jsonl, front.json, front.csv and report.html."""
+    """Search, and write config.toml, provenance.json, trials.jsonl, front.json, front.csv, report.html, and hardware.csv
+    where machines are varied."""
     settings, pricing = prepared.settings, prepared.pricing
+    baselines = baseline_points(pricing.workload, settings.space)
+    loop = None
+    if settings.hardware is not None:
+        loop = HardwareLoop(
+            machines=prepared.machines,
+            space=prepared.space,
+            spaces=settings.space,
+            limits=settings.limits,
+            baselines=baselines,
+            trainings=settings.hardware.trainings,
+        )
     layers = pricing.layer_tables(
         {group.name: group.levels for group in prepared.space.groups}, list(settings.space.options().values())
     )
     made_with = provenance(seed=settings.search.seed, data_sha256=prepared.laboratory.dataset.sha256)
-    identity = {name: value for name, value in asdict(settings).items() if name not in ("title", "search")}
+    identity = {name: value for name, value in asdict(settings).items() if name not in ("title", "search", "hardware")}
     identity |= {"data_sha256": prepared.laboratory.dataset.sha256, "C sources": native.source_sha256()}
+    paused = directory / "paused"
     with TrialLog(directory, fresh=fresh) as log:
+        if fresh:
+            shutil.rmtree(paused, ignore_errors=True)
+        if len(settings.search.ladder) > 1:
+            paused.mkdir(exist_ok=True)
         if on_resume is not None:
-            on_resume(len(log.trials))
+            on_resume(sum(trial.trainings for trial in log.trials))
         result = search(
             prepared.space,
             latency=pricing.latency_s,
-            accuracy=prepared.laboratory.accuracy,
+            accuracy=replace(prepared.laboratory, paused=paused.resolve()).accuracy,
             budget=Budget(trainings=settings.search.trainings),
             method=method,
             seed=settings.search.seed,
-            layer_latency=lambda layer: layers[layer.name],
+            ladder=settings.search.ladder,
+            layer_latency=lambda layer: layers["latency_s"][layer.name],
             metrics={
-                name: Metric(cost=cost, limit=getattr(settings.limits, name))
+                name: Metric(
+                    cost=cost,
+                    limit=getattr(settings.limits, name),
+                    layer_cost=(lambda layer: layers["energy_j"][layer.name]) if name == "energy_j" else None,
+                )
                 for name, cost in pricing.metrics().items()
             },
             accuracy_floor=settings.limits.accuracy,
             latency_limit_s=settings.limits.latency_s,
-            baselines=baseline_points(pricing.workload, settings.space),
+            baselines=baselines,
+            further=None if loop is None else loop.ideas,
             log=log,
             identity=identity,
             evaluate=evaluate,
@@ -109,7 +154,11 @@ def run_search(
         write(directory / "provenance.json", json.dumps(made_with, indent=1) + "\n")
         write(directory / "front.json", result.front.to_json())
         write(directory / "front.csv", result.front.to_csv())
-        run = _document(prepared, method, result, made_with)
+        rows: list[dict[str, Any]] = []
+        if loop is not None:
+            rows = rows_of(loop.verdicts(result.trials), list(baselines)[-1])
+            write(directory / "hardware.csv", to_csv(rows))
+        run = _document(prepared, method, result, made_with) | {"hardware": rows}
         write(directory / "run.json", json.dumps(run, indent=1) + "\n")
         write(directory / "report.html", render(run))
     return result

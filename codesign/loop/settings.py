@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,27 +59,31 @@ class SpaceSettings:
     """What may be chosen.
 
     alphas : shares of the variance of a layer's feature maps that its kept channels must explain; each gives one
-        channel count per layer (mission: PCA). All channels are always a choice.
+        channel count per layer (PCA). All channels are always a choice.
+    keep : shares of a layer's channels, in place of alphas; nothing is analysed then
     floor : no layer gets fewer channels
     multiple_of : counts are rounded up to a multiple of it
     structure_images : training images whose feature maps are analysed
-    formats : choices of each layer, most precise first: a name for all four tensors, a preset, or a table by role
+    formats : choices of each layer, most precise first: a name for all four tensors, a preset, a table by role, or
+        ranges of exponent and mantissa bits, "e2..5m1..3", widest first
     baselines : uniform formats, nothing pruned, that every run measures: names of `formats`, or of any other format
     """
 
-    alphas: tuple[float, ...]
     formats: tuple[FormatChoice, ...]
     baselines: tuple[str, ...]
+    alphas: tuple[float, ...] = ()
+    keep: tuple[float, ...] = ()
     floor: int = 4
     multiple_of: int = 1
     structure_images: int = 1000
 
     def __post_init__(self) -> None:
-        if not self.alphas:
-            raise ConfigError("alphas is empty; give at least one")
-        for alpha in self.alphas:
-            if not 0 < alpha <= 1:
-                raise ConfigError(f"alphas must lie above 0 and at most at 1, got {alpha:g}")
+        if bool(self.alphas) == bool(self.keep):
+            raise ConfigError("give alphas or keep, one of them, and at least one value")
+        for name, shares in (("alphas", self.alphas), ("keep", self.keep)):
+            for share in shares:
+                if not 0 < share <= 1:
+                    raise ConfigError(f"{name} must lie above 0 and at most at 1, got {share:g}")
         if self.multiple_of < 1:
             raise ConfigError(f"multiple_of must be at least 1, got {self.multiple_of}")
         if not self.formats:
@@ -90,12 +95,15 @@ class SpaceSettings:
 
     def options(self) -> dict[str, LayerFormats]:
         """Every format choice by its name."""
-        return {
-            choice if isinstance(choice, str) else "/".join(choice.values()): uniform(choice)
-            if isinstance(choice, str)
-            else LayerFormats.parse(choice)
-            for choice in self.formats
-        }
+        found: dict[str, LayerFormats] = {}
+        for choice in self.formats:
+            if not isinstance(choice, str):
+                found["/".join(choice.values())] = LayerFormats.parse(choice)
+            elif ".." in choice:
+                found |= {name: uniform(name) for name in _names_of(choice)}
+            else:
+                found[choice] = uniform(choice)
+        return found
 
     def baseline(self, name: str) -> LayerFormats:
         """Formats of a baseline."""
@@ -103,19 +111,55 @@ class SpaceSettings:
         return options[name] if name in options else uniform(name)
 
 
+def _names_of(ranges: str) -> list[str]:
+    """ "e2..3m1..2" as e3m2, e3m1, e2m2, e2m1."""
+    parts = re.fullmatch(r"e(\d+|\d+\.\.\d+)m(\d+|\d+\.\.\d+)", ranges)
+    exponents, mantissas = (_falling(part) for part in parts.groups()) if parts else ([], [])
+    if not exponents or not mantissas:
+        raise ConfigError(
+            f"formats: '{ranges}' is no range; write \"e2..5m1..3\" for 2 to 5 exponent bits and 1 to 3 mantissa bits"
+        )
+    return [f"e{e}m{m}" for e in exponents for m in mantissas]
+
+
+def _falling(span: str) -> list[int]:
+    first, _, last = span.partition("..")
+    return list(range(int(last or first), int(first) - 1, -1))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSettings:
     """How long to search.
 
     trainings : full training runs to spend, baselines and repeats included
+    ladder : shares of a run at which a design is looked at, rising to 1; those that can still be on the front go on
     """
 
     trainings: int
     seed: int = 0
+    ladder: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
         if self.trainings < 1:
             raise ConfigError(f"trainings must be at least 1, got {self.trainings}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HardwareSettings:
+    """Machines beside the accelerator, on which the designs are priced too.
+
+    vary : key of the accelerator's file -> values; all combinations whose area `limits.area_um2` allows
+    trainings : beyond those of the search, for designs that should be the fastest on one of the machines
+    """
+
+    vary: dict[str, tuple[Any, ...]]
+    trainings: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.vary:
+            raise ConfigError("vary is empty; give at least one key of the accelerator with its values")
+        if self.trainings < 0:
+            raise ConfigError(f"trainings must not be negative, got {self.trainings}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +196,7 @@ class Settings:
     space: SpaceSettings
     search: SearchSettings
     limits: Limits = field(default_factory=Limits)
+    hardware: HardwareSettings | None = None
     transforms: tuple[dict[str, Any], ...] = ()
 
     def __post_init__(self) -> None:

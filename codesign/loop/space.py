@@ -18,11 +18,21 @@ DEFAULT = uniform("fp32")  # of everything that is no layer of the space: the lo
 def channel_levels(laboratory: Laboratory, workload: Workload) -> dict[str, tuple[int, ...]]:
     """Channel group -> counts to choose from, the full count first, for every group whose channels may leave.
 
-    One network is trained for the dense part of a run, in float32; the PCA of its feature maps on
-    `structure_images` training images gives a count for each alpha (layers that are tied take the largest that one of
-    them asks for), rounded up to a multiple.
+    By `keep`, shares of the channels. By `alphas`: one network is trained for the dense part of a run, in float32; the
+    PCA of its feature maps on `structure_images` training images gives a count for each alpha (layers that are tied take
+    the largest that one of them asks for). Counts are rounded up to a multiple.
     """
     settings = laboratory.settings.space
+    free = {name: group for name, group in workload.channel_groups.items() if not group.pinned}
+    if settings.keep:
+        return {
+            name: levels_from_ratios(
+                group.channels,
+                [max(share, min(1.0, settings.floor / group.channels)) for share in settings.keep],
+                multiple_of=settings.multiple_of,
+            )
+            for name, group in free.items()
+        }
     data = laboratory.data
     network = run_dense(
         build=laboratory.build,
@@ -33,7 +43,6 @@ def channel_levels(laboratory: Laboratory, workload: Workload) -> dict[str, tupl
         seed=laboratory.settings.search.seed,
         transform=laboratory.transform,
     )
-    free = {name: group for name, group in workload.channel_groups.items() if not group.pinned}
     producers = [layer for group in free.values() for layer in group.producers]
     groups = channel_groups(network, data.train_images[:1])
     configs = [StructureConfig(alpha=alpha, floor=settings.floor) for alpha in settings.alphas]

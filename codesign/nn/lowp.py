@@ -9,7 +9,7 @@ accumulator.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -213,14 +213,18 @@ def round_optimizer_state(
     fmt: FloatFormat | str,
     rounding: Rounding = Rounding.NEAREST_EVEN,
     *,
+    parameters: Iterable[nn.Parameter] | None = None,
     seed: int = 0,
 ) -> RemovableHandle:
     """Round momentum or moments to `fmt` after every step, each tensor with the power-of-two scale at which nothing clips.
+
+    parameters : whose state is rounded (all, if None)
 
     Returns the handle whose `remove()` ends it. Counters of steps are left alone. Stochastic bits depend on the seed, the
     parameter's place and the number of steps since this call.
     """
     fmt = FloatFormat.parse(fmt) if isinstance(fmt, str) else fmt
+    only = None if parameters is None else {id(p) for p in parameters}
     done = 0
 
     def after(opt: torch.optim.Optimizer, _: Any, __: Any) -> None:
@@ -231,6 +235,8 @@ def round_optimizer_state(
                 for value in opt.state.get(parameter, {}).values():
                     if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
                         place += 1
+                        if only is not None and id(parameter) not in only:
+                            continue
                         own = seed ^ place if rounding is Rounding.STOCHASTIC else None
                         value.copy_(round_scaled(value, fmt, rounding, seed=own, step=done))
         done += 1

@@ -18,12 +18,11 @@ from torch import nn
 
 from codesign.design import LayerFormats
 from codesign.errors import ConfigError, ModelError, did_you_mean
-from codesign.formats import FloatFormat
+from codesign.formats import FLOAT32, FloatFormat
 from codesign.quantize import Rounding, absmax_scale, allocate, round_to_format
 from codesign.quantize.allocate import split
 from codesign.quantize.prepared import Clipped, PreparedRounding, ScaledRounding
 
-_FLOAT32 = FloatFormat.parse("float32")
 _SAMPLED = 1 << 13  # numbers of a channel or tensor by which its format is chosen: their error is known within 2 %
 _CLIPS = 16  # tried with each split, and the best refined: at most 0.01 dB (4 bits), 0.1 dB (8 bits) below `allocate`'s own 64
 
@@ -110,7 +109,7 @@ class Rounder:
 
     @cached_property
     def _passes(self) -> bool:
-        return self.fmt == _FLOAT32 and self.scaling is not Scaling.EMPIRICAL
+        return self.fmt == FLOAT32 and self.scaling is not Scaling.EMPIRICAL
 
     @cached_property
     def _fixed(self) -> PreparedRounding:
@@ -249,12 +248,14 @@ class Policy:
     @classmethod
     def of(cls, formats: LayerFormats) -> Policy:
         """Formats as a design point has them, by largest magnitude: one scale per output channel for the weight and its
-        gradient, one per tensor for activation and error; nearest-even; sums in float32."""
+        gradient, one per tensor for activation and error; nearest-even. Sums in float32 are torch's; those in another
+        format are emulated."""
         return cls(
             weight=Rounder(formats.weight, 0),
             activation=Rounder(formats.activation),
             error=Rounder(formats.error),
             gradient=Rounder(formats.gradient, 0),
+            accumulator=None if formats.accumulator == FLOAT32 else formats.accumulator,
         )
 
     @classmethod

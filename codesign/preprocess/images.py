@@ -33,7 +33,7 @@ def instruction_sets() -> tuple[str, ...]:
 
 def pointer(array: np.ndarray, ctype: str) -> Any:
     """The address of the first element of `array`."""
-    return ffi.cast(ctype, array.ctypes.data)
+    return ffi.cast(ctype, array.__array_interface__["data"][0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any
 
 SCHEMA = "codesign.run/2"  # of the document that the page shows
-_SCRIPTS = ("draw.js", "front.js", "design.js", "search.js")
+_SCRIPTS = ("draw.js", "front.js", "design.js", "machines.js", "search.js")
 
 
 def render(run: Mapping[str, Any]) -> str:

@@ -53,6 +53,7 @@ function drawProgress() {
 
 function draw() {
   drawFront();
+  drawMachines();
   drawPredicted();
   drawProgress();
   choose(chosen);

@@ -29,6 +29,7 @@ from codesign.search.front import Measured, ParetoFront, Progress, hypervolume, 
 from codesign.search.learnt import Learnt, Predicted, learn
 from codesign.search.limits import Metric
 from codesign.search.log import TrialLog, read_trials
+from codesign.search.methods import Idea
 from codesign.search.run import Method, SearchResult, search, standard_baselines
 from codesign.search.space import (
     Group,
@@ -46,6 +47,7 @@ __all__ = [
     "Agreement",
     "Budget",
     "Group",
+    "Idea",
     "Learnt",
     "Measured",
     "Measurement",

@@ -7,18 +7,29 @@ from dataclasses import dataclass
 import numpy as np
 import optuna
 
-from codesign.search.methods import BATCH, Idea, Knowledge, Known
+from codesign.search.methods import BATCH, Idea, Knowledge
 from codesign.search.space import Choice, SearchLayer, Space, widths
 from codesign.search.trial import Origin
 
-POPULATION = 50  # Optuna's default for NSGA-II, and what the methods were compared with
+# Population of NSGA-II: Optuna's default of 50, but no more than an eighth of the budget, so that generations follow one
+# another. Below 8 there is little left to cross.
+MOST_POPULATION, LEAST_POPULATION, GENERATIONS = 50, 8, 8
+
+
+def population_of(trainings: float) -> int:
+    """Size of a generation in a budget of so many trainings."""
+    return int(min(max(trainings / GENERATIONS, LEAST_POPULATION), MOST_POPULATION))
+
+
+_Told = tuple[Choice, float, float]  # a design, its latency in seconds and its error
 
 
 class OptunaSampler:
     """Ideas of an Optuna sampler that is told every known design, in order, before it is asked.
 
-    The study is only a cache of what it was told, and each batch has a sampler of its own seed: a search that is taken
-    up again goes on as it would have without the interruption.
+    The study is only a cache of what it was told: it starts over when a longer training has corrected some of it, or the
+    size of a generation has changed. Each batch has a sampler of its own seed. So a search that is taken up again goes on
+    as it would have without the interruption.
     """
 
     def __init__(self, space: Space, method: str) -> None:
@@ -27,14 +38,19 @@ class OptunaSampler:
         self._parts = [_parts_of(layer) for layer in space.layers]
         self._distributions = self._distributions_of()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._study = optuna.create_study(directions=["minimize", "minimize"], sampler=self._sampler(0))
-        self._told: set[Choice] = set()
+        self._population = 0
+        self._told: list[_Told] = []
+        self._study: optuna.Study
 
     def ideas(self, knowledge: Knowledge, rng: np.random.Generator) -> list[Idea]:
         """The next designs. One that was tried already is not tried again; the sampler is then asked once more."""
-        for k in knowledge.known:
-            if k.choice not in self._told:
-                self._tell(k)
+        wanted = [(k.choice, k.measured.latency_s, 1.0 - k.measured.accuracy) for k in knowledge.known]
+        population = population_of(knowledge.total)
+        if population != self._population or self._told != wanted[: len(self._told)]:
+            self._population, self._told = population, []
+            self._study = optuna.create_study(directions=["minimize", "minimize"], sampler=self._sampler(0))
+        for told in wanted[len(self._told) :]:
+            self._tell(told)
         self._study.sampler = self._sampler(int(rng.integers(2**31)))
         asked: list[optuna.Trial] = []
         found: dict[Choice, None] = {}
@@ -47,10 +63,10 @@ class OptunaSampler:
             self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
         return [Idea(point=self._space.point(choice), origin=Origin.EXPLORE) for choice in found]
 
-    def _tell(self, known: Known) -> None:
-        self._told.add(known.choice)
-        params = self._params(known.choice)
-        values = [known.measured.latency_s, 1.0 - known.measured.accuracy]
+    def _tell(self, told: _Told) -> None:
+        self._told.append(told)
+        choice, *values = told
+        params = self._params(choice)
         if self._method == "nsga2":  # NSGA-II counts only what it was asked for, and gives it a generation
             self._study.enqueue_trial(params)
             trial = self._study.ask(self._distributions)
@@ -64,7 +80,7 @@ class OptunaSampler:
     def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         match self._method:
             case "nsga2":
-                return optuna.samplers.NSGAIISampler(population_size=POPULATION, seed=seed)
+                return optuna.samplers.NSGAIISampler(population_size=self._population, seed=seed)
             case "tpe":
                 return optuna.samplers.TPESampler(seed=seed)
             case _:

@@ -1,4 +1,17 @@
-"""Short trainings first: what they say about full ones, and which are worth going on with."""
+"""Short trainings first: what they say about full ones, and which are worth going on with.
+
+To use it, hand `search` a ladder of shares of the full training that rises to 1, and an `accuracy` that can stop there:
+
+    search(space, latency=latency, accuracy=accuracy, budget=Budget(trainings=24), ladder=(0.5, 1.0))
+
+* `accuracy(point, seed, 0.5)` trains the first half of the steps of the *full* schedule (the same learning rates and
+  order of images: a prefix of the whole run), measures, and keeps a checkpoint under (point, seed).
+* `accuracy(point, seed, 1.0)` of the same point and seed goes on from it, perhaps in another process and after a restart.
+  `cpu_s` and `wall_s` are those of this call alone. Without a checkpoint it trains from the start, at its full price.
+* A design that was left behind can come back later, so checkpoints may go only when the search has ended.
+* Baselines, uniform policies and the method's designs all start on the first rung; finalists' further seeds are full.
+* `Budget.trainings` counts shares: half a training costs 0.5. Nothing else of `search` changes.
+"""
 
 from __future__ import annotations
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from codesign.design import DesignPoint
 from codesign.errors import ConfigError
 from codesign.search.dp import DEFAULT_FLOOR, Problem, candidates_of, surrogate_of, undominated
+from codesign.search.limits import Metric
 from codesign.search.model import Surrogate, prior_of
 from codesign.search.space import Space
 from codesign.search.stages import knowledge_of
@@ -41,25 +42,38 @@ class Learnt:
     best_accuracy: float
 
     def front(
-        self, *, latency: Cost, layer_latency: LayerCost | None = None, accuracy_floor: float | None = None
+        self,
+        *,
+        latency: Cost,
+        layer_latency: LayerCost | None = None,
+        metrics: Mapping[str, Metric] | None = None,
+        accuracy_floor: float | None = None,
     ) -> tuple[Predicted, ...]:
         """The predicted front on any accelerator, fastest first, without training anything.
 
         Called in a loop over accelerators, it is the outer search over the hardware: the functions are then those of
-        each accelerator that an area or energy budget allows.
+        each accelerator that an area or energy budget allows. Designs above the limit of one of `metrics` are left out.
         """
         loose, _ = loosened(self.space)
+        limited = {n: (m, m.limit) for n, m in (metrics or {}).items() if m.limit is not None}
         floor = DEFAULT_FLOOR * self.best_accuracy if accuracy_floor is None else accuracy_floor
         problem = Problem(
             space=self.space,
             loose=loose,
             latency=sliced(self.space, loose, tabulate(self.space, latency, layer_latency)),
-            limited={},
+            limited={
+                name: (sliced(self.space, loose, tabulate(self.space, metric.cost, metric.layer_cost)), limit)
+                for name, (metric, limit) in limited.items()
+            },
             latency_limit_s=None,
             error_limit=1.0 - floor,
             prior=prior_of(self.space),
         )
-        choices = candidates_of(problem, self.model, 1.0 - floor)
+        choices = [
+            choice
+            for choice in candidates_of(problem, self.model, 1.0 - floor)
+            if all(metric.cost(self.space.point(choice)) <= limit for metric, limit in limited.values())
+        ]
         errors = self.model.mean(choices)
         order = [i for i in undominated(problem.latency.of_all(loose, choices), errors) if errors[i] <= 1.0 - floor]
         deviations = self.model.deviation([choices[i] for i in order])

@@ -5,6 +5,7 @@ So a run can be taken up after any trial, and gives the same trials whatever the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -44,12 +45,14 @@ class Knowledge:
     tried : every design of the space that was proposed, those whose training failed among them
     full : every design that was trained in full, baselines outside of the space among them
     trials : behind all of it, in the order of their index
+    total : the budget in full trainings, as far as it is known by now; inf before
     """
 
     known: tuple[Known, ...]
     tried: frozenset[Choice]
     full: tuple[Measured, ...]
     trials: tuple[Trial, ...]
+    total: float = math.inf
 
 
 # The next designs, given what is known and a generator that is fresh for each batch; none if the method has no more.

@@ -21,7 +21,7 @@ from codesign.search.front import Measured, ParetoFront
 from codesign.search.hybrid import Hybrid
 from codesign.search.limits import Metric, best_of, check_reachable
 from codesign.search.log import TrialLog
-from codesign.search.methods import Knowledge, Propose
+from codesign.search.methods import Idea, Knowledge, Propose
 from codesign.search.model import prior_of
 from codesign.search.space import Space
 from codesign.search.stages import Budget, Stages, knowledge_of
@@ -104,6 +104,7 @@ def search(
     ladder: Sequence[float] = (1.0,),
     finalist_seeds: int = 3,
     proxy: Cost | None = None,
+    further: Callable[[Sequence[Trial]], Sequence[Idea]] | None = None,
     log: TrialLog | None = None,
     identity: Mapping[str, Any] | None = None,
     evaluate: Evaluate = map,
@@ -125,6 +126,7 @@ def search(
     ladder : shares of the full training at which a design is looked at, rising to 1
     finalist_seeds : trainings of each finalist and baseline at the end, out of a fifth of the budget; 1 for none
     proxy : a cheap number that grows with the damage done to a design; `dp` expects it to hold until measured
+    further : designs to train beyond the budget, asked with all trials once it is spent, until it names none
     log : record to write, and to go on from
     identity : whatever else makes the run what it is (data, network, accelerator); a record of another one is refused
     evaluate : applies the training to a batch, see `Evaluate`
@@ -138,7 +140,7 @@ def search(
     own = _Stopwatch()
     if method not in set(Method):
         raise ConfigError(f"unknown method '{method}'{did_you_mean(method, set(Method))}")
-    method, ladder, metrics = Method(method), _checked_ladder(ladder), metrics or {}
+    method, ladder, metrics = Method(method), checked_ladder(ladder), metrics or {}
     if finalist_seeds < 1:
         raise ConfigError(f"finalist_seeds must be at least 1, got {finalist_seeds}")
     if log is not None:
@@ -175,6 +177,8 @@ def search(
     batch = 0
     while True:
         proposals = _recorded_batch(recorded, len(trials), batch) or stages.next_batch(batch, trials)
+        if not proposals and further is not None:
+            proposals = stages.numbered(further(trials), trials, fidelity=1.0)
         if not proposals:
             break
         first = len(trials)
@@ -258,7 +262,8 @@ class _Stopwatch:
         return time.process_time() - self._started_s - self._outside_s
 
 
-def _checked_ladder(ladder: Sequence[float]) -> tuple[float, ...]:
+def checked_ladder(ladder: Sequence[float]) -> tuple[float, ...]:
+    """The rungs, if they rise from above 0 to 1."""
     rungs = tuple(float(f) for f in ladder)
     if not rungs or rungs[-1] != 1.0 or rungs[0] <= 0 or any(a >= b for a, b in itertools.pairwise(rungs)):
         raise ConfigError(f"ladder must rise from above 0 to 1, got {list(ladder)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -78,7 +78,7 @@ class Stages:
 
     def next_batch(self, batch: int, trials: Sequence[Trial]) -> list[Proposal]:
         """The proposals of batch number `batch` after all `trials` of the batches before it; none at the end."""
-        total, left = self.budget.in_trainings(trials)
+        total, left = self.budget.in_trainings([t for t in trials if t.proposal.origin is not Origin.FURTHER])
         if left <= 0:
             return []
         dense = self.space.point((0,) * len(self.space.sizes))
@@ -87,13 +87,14 @@ class Stages:
             if dense not in labelled.values():
                 labelled["dense"] = dense
             ideas = [Idea(point=p, origin=Origin.BASELINE, label=label) for label, p in labelled.items()]
-            return self._affordable(self._numbered(ideas, trials), left)
+            return self._affordable(self.numbered(ideas, trials), left)
         reserve = REPEAT_SHARE * total if self.finalist_seeds > 1 and math.isfinite(total) else 0.0
         if left > reserve:
             proposals = promotions(trials, self.ladder) if len(self.ladder) > 1 else []
             if not proposals:
-                ideas = self._uniform_ideas(total, trials) if batch == 1 else []
-                proposals = self._numbered(ideas or self._ideas(batch, trials), trials)
+                begun = any(t.proposal.origin not in (Origin.BASELINE, Origin.PROMOTE) for t in trials)
+                ideas = [] if begun else self._uniform_ideas(total, trials)
+                proposals = self.numbered(ideas or self._ideas(batch, trials), trials)
             proposals = self._affordable(proposals, left - reserve)
             if proposals:
                 return proposals
@@ -107,17 +108,19 @@ class Stages:
         return [Idea(point=fresh[i], origin=Origin.UNIFORM) for i in picked]
 
     def _ideas(self, batch: int, trials: Sequence[Trial]) -> list[Idea]:
-        knowledge = knowledge_of(self.space, trials, self.choices)
+        total, _ = self.budget.in_trainings(trials)
+        knowledge = replace(knowledge_of(self.space, trials, self.choices), total=total)
         return self.propose(knowledge, np.random.default_rng([self.seed, batch])) if knowledge.known else []
 
-    def _numbered(self, ideas: Sequence[Idea], trials: Sequence[Trial]) -> list[Proposal]:
+    def numbered(self, ideas: Sequence[Idea], trials: Sequence[Trial], fidelity: float | None = None) -> list[Proposal]:
+        """Ideas as trainings to be done after `trials`, at the first rung of the ladder or another `fidelity`."""
         return [
             Proposal(
                 point=idea.point,
                 origin=idea.origin,
                 label=idea.label,
                 seed=trial_seed(self.seed, len(trials) + i),
-                fidelity=self.ladder[0],
+                fidelity=self.ladder[0] if fidelity is None else fidelity,
                 predicted_accuracy=idea.predicted_accuracy,
             )
             for i, idea in enumerate(ideas)

@@ -20,6 +20,7 @@ class Origin(StrEnum):
     EXPLORE = "explore"  # proposed by the sampler of nsga2, tpe or random
     PROMOTE = "promote"  # trained on from its own checkpoint
     REPEAT = "repeat"  # a finalist with another seed
+    FURTHER = "further"  # beyond the budget, for a caller who asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -113,6 +113,13 @@ DEFINE_READ_LINE(u8, uint8_t)
 DEFINE_READ_LINE(f32, float)
 #undef DEFINE_READ_LINE
 
+/* memcpy, the usual lengths without a call. */
+static inline void copy_bytes(const void *from, int64_t count, void *to) {
+    if (count == 64) memcpy(to, from, 64);
+    else if (count == 32) memcpy(to, from, 32);
+    else memcpy(to, from, (size_t)count);
+}
+
 /* The way back: contiguous pixels to pixels `step` apart. */
 static inline void write_line_u8(const uint8_t *line, int64_t count, uint8_t *to, int64_t step) {
     if (step == 1) memcpy(to, line, (size_t)count);

@@ -27,17 +27,29 @@ static bool valid(const cs_images *images) {
 #define CALL(images, name, ...) cs_##name##_portable(images, __VA_ARGS__)
 #endif
 
+/* Planes of uint8 that are filtered as a whole: docs/decisions/0036. */
+static bool small_planes(int64_t height, int64_t width) {
+    return smaller(height, width) >= 8 && larger(height, width) <= 128;
+}
+
 /* Above the sum of what any kernel cuts, for the largest tile. */
 int64_t cs_fir_scratch_bytes(int64_t height, int64_t width, int64_t radius) {
+    const int64_t rows = height + 16, columns = width + 16;
+    const int64_t small = (height * 16 + (columns + 1) * (rows + 16)) * 4 + height * columns +
+                          (2 * larger(rows, columns) + 4 * radius + 8) * 8 + 1024;
     const int64_t slots = smaller(2 * radius + 4, height), tile = smaller(round_up(width, 64), 3072);
     const int64_t ring = (slots + 1) * (tile + 16) * 4, line = tile + 2 * radius + 256;
-    return smaller(ring, 64 * 1024 + (slots + 1) * 80 * 4) + 4 * line * 4 + 4 * line * 4 + 8 * line + 8 * (height + 4 * radius + 8) +
-           8 * tile * 4 + 8192;
+    const int64_t large = smaller(ring, 64 * 1024 + (slots + 1) * 80 * 4) + 8 * line * 4 + 8 * line +
+                          8 * (height + 4 * radius + 8) + 8 * tile * 4 + 8192;
+    return small_planes(height, width) ? larger(small, large) : large;
 }
 
 cs_status cs_fir_u8(const cs_images *images, const uint8_t *src, const cs_taps *taps, void *scratch,
                     int64_t scratch_bytes, uint8_t *dst) {
-    return valid(images) ? CALL(images, fir_u8, src, taps, scratch, scratch_bytes, dst) : CS_ERR_RANGE;
+    if (!valid(images)) return CS_ERR_RANGE;
+    if (small_planes(images->height, images->width))
+        return CALL(images, fir_small, src, taps, scratch, scratch_bytes, dst);
+    return CALL(images, fir_u8, src, taps, scratch, scratch_bytes, dst);
 }
 
 cs_status cs_fir_f32(const cs_images *images, const float *src, const cs_taps *taps, void *scratch,
@@ -90,7 +102,7 @@ static bool valid_slide(const cs_images *images, const cs_waves *waves) {
 
 int64_t cs_slide_scratch_bytes(int64_t width, int64_t radius) {
     const int64_t columns = smaller(512, width);
-    return (columns + 2 * radius + 34) * 288 * 4 + (560 + 2 * radius) * 8 + width * 4 + 8192;
+    return (columns + 2 * radius + 34) * 24 * 4 + (2 * 560 + 4 * radius + 256) * 8 + width * 4 + 8192;
 }
 
 cs_status cs_slide_u8(const cs_images *images, const uint8_t *src, const cs_waves *waves, void *scratch,

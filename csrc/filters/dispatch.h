@@ -6,6 +6,7 @@
 
 #define DECLARE_KERNELS(isa)                                                                                          \
     cs_status cs_fir_u8_##isa(const cs_images *, const uint8_t *, const cs_taps *, void *, int64_t, uint8_t *);       \
+    cs_status cs_fir_small_##isa(const cs_images *, const uint8_t *, const cs_taps *, void *, int64_t, uint8_t *);     \
     cs_status cs_fir_f32_##isa(const cs_images *, const float *, const cs_taps *, void *, int64_t, float *);     \
     cs_status cs_slide_u8_##isa(const cs_images *, const uint8_t *, const cs_waves *, void *, int64_t, uint8_t *);     \
     cs_status cs_slide_f32_##isa(const cs_images *, const float *, const cs_waves *, void *, int64_t, float *);       \

@@ -30,6 +30,8 @@
 #endif
 
 #include "fir.h"
+#include "turn.h"
+#include "small.h"
 #if MOST_LANES >= 8
 #include "fixed.h"
 #endif

@@ -8,8 +8,9 @@
  * This is the DCT-5 of Sugimoto and Kamata, "Efficient constant-time Gaussian filtering with sliding DCT/DST-5 and
  * dual-domain error minimization", ITE Transactions on Media Technology and Applications 3(1), 2015.
  *
- * LANES columns go down side by side; blocks of LANES x LANES results are transposed on their way out, so that the same
- * routine then goes along the rows. Rounding errors add up on the way: each tile starts afresh.
+ * LANES rows of a tile are filtered at a time, so that what lies between the filters stays in the first-level cache: down,
+ * LANES columns side by side, their sums kept from strip to strip; turned on their way out, so that the same routine then
+ * goes along the rows. Rounding errors add up on the way: each tile starts afresh.
  */
 #define SLIDE_ROWS 256
 #define SLIDE_COLUMNS 512
@@ -18,56 +19,28 @@
 #undef V
 #define V(name) AT_LANES(name, MOST_LANES)
 
-/* LANES vectors of LANES floats: rows to columns. */
-static inline __attribute__((always_inline)) void transpose(V(vf) block[LANES]) {
-    V(vf) next[LANES];
-#if MOST_LANES == 16 /* pairs and fours within 128 bits, then the 128-bit parts: cheaper than moves across them */
-#pragma GCC unroll 4
-    for (int i = 0; i < 16; i += 4) {
-        const __m512 a = (__m512)block[i], b = (__m512)block[i + 1];
-        const __m512 c = (__m512)block[i + 2], d = (__m512)block[i + 3];
-        const __m512d ab0 = _mm512_castps_pd(_mm512_unpacklo_ps(a, b)), ab2 = _mm512_castps_pd(_mm512_unpackhi_ps(a, b));
-        const __m512d cd0 = _mm512_castps_pd(_mm512_unpacklo_ps(c, d)), cd2 = _mm512_castps_pd(_mm512_unpackhi_ps(c, d));
-        next[i] = (V(vf))_mm512_unpacklo_pd(ab0, cd0); /* columns 0, 4, 8, 12 of these four rows */
-        next[i + 1] = (V(vf))_mm512_unpackhi_pd(ab0, cd0);
-        next[i + 2] = (V(vf))_mm512_unpacklo_pd(ab2, cd2);
-        next[i + 3] = (V(vf))_mm512_unpackhi_pd(ab2, cd2);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-        const __m512 a = (__m512)next[i], b = (__m512)next[i + 4];
-        const __m512 c = (__m512)next[i + 8], d = (__m512)next[i + 12];
-        const __m512 ab_even = _mm512_shuffle_f32x4(a, b, 0x88), ab_odd = _mm512_shuffle_f32x4(a, b, 0xdd);
-        const __m512 cd_even = _mm512_shuffle_f32x4(c, d, 0x88), cd_odd = _mm512_shuffle_f32x4(c, d, 0xdd);
-        block[i] = (V(vf))_mm512_shuffle_f32x4(ab_even, cd_even, 0x88);
-        block[i + 4] = (V(vf))_mm512_shuffle_f32x4(ab_odd, cd_odd, 0x88);
-        block[i + 8] = (V(vf))_mm512_shuffle_f32x4(ab_even, cd_even, 0xdd);
-        block[i + 12] = (V(vf))_mm512_shuffle_f32x4(ab_odd, cd_odd, 0xdd);
-    }
-#else /* interleave what is LANES/2 apart, log2(LANES) times */
-#pragma GCC unroll 4
-    for (int step = 1; step < LANES; step *= 2) {
+typedef struct {
+    V(vf) mean, now[CS_WAVES], before[CS_WAVES], d_before; /* of row y, but `before` and d_before: y - 1 */
+} slide_state; /* sums are kept times their weights */
+
+typedef struct {
+    V(vf) mean_weight, weight[CS_WAVES], twice_cosine[CS_WAVES]; /* of a cs_waves, in registers */
+} slide_factors;
+
+static inline __attribute__((always_inline)) slide_factors factors_of(const cs_waves *waves) {
+    slide_factors factors = {.mean_weight = V(all)(waves->mean_weight)};
 #pragma GCC unroll 8
-        for (int i = 0; i < LANES / 2; ++i) {
-            next[2 * i] = V(interleave_low)(block[i], block[i + LANES / 2]);
-            next[2 * i + 1] = V(interleave_high)(block[i], block[i + LANES / 2]);
-        }
-#pragma GCC unroll 16
-        for (int i = 0; i < LANES; ++i) block[i] = next[i];
-    }
-#endif
+    for (int k = 0; k < CS_WAVES; ++k)
+        factors.weight[k] = V(all)(waves->weight[k]), factors.twice_cosine[k] = V(all)(waves->twice_cosine[k]);
+    return factors;
 }
 
 typedef struct {
-    float *turned; /* [column][row]: the tile and its halo after the filter down, turned */
-    const void **rows;
+    float *turned;       /* [column][LANES]: a strip of rows, and its halo, after the filter down */
+    slide_state *states; /* of each LANES columns, at the row after the strip */
+    const void **down, **along; /* [t]: image row and column of `turned` that lie t - radius - 1 from the tile's first */
     void *zeros;
-    int64_t stride; /* of `turned` */
 } slide_plan;
-
-typedef struct {
-    V(vf) mean, now[CS_WAVES], before[CS_WAVES], d_before; /* of row y, but `before` and d_before: y - 1 */
-} slide_state;
 
 #define SOURCE uint8_t
 #define S(name) name##_u8

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from codesign.search import Budget, search
 from codesign.search.front import ParetoFront
 from codesign.search.trial import Trial
-from tests.bench.search_problem import Problem, draw
+from tests.bench.search_problem import Interaction, Problem, draw
 
 CHECKPOINTS = (200, 500, 1000)
 VARIANTS: dict[str, dict[str, object]] = {
@@ -21,9 +21,8 @@ VARIANTS: dict[str, dict[str, object]] = {
     "additive, power": {"shape": "power"},
     "additive, cliff": {"shape": "cliff"},
     "coupled channels": {"coupled": True},
-    "compound losses": {"compound": True},
-    "interacting, exponential": {"neighbour": 1.0},
-    "interacting, cliff": {"neighbour": 1.0, "shape": "cliff"},
+    **{f"{kind}, exponential": {"interaction": kind} for kind in Interaction if kind != "none"},
+    **{f"{kind}, cliff": {"interaction": kind, "shape": "cliff"} for kind in Interaction if kind != "none"},
 }
 # Name in the table: method, uniform start, trainings. TPE is asked for no more than it can do in reasonable time.
 METHODS = {

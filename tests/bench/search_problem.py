@@ -2,7 +2,7 @@
 
 Latency is computed, not fitted: a 64 x 64 array with ceiling effects and a memory of 50 GB/s. The error of a design is
 invented: each layer has a sensitivity to pruning, to range and to precision, drawn by the seed of the problem, and
-each loss saturates. Three shapes of loss curve and two kinds of interaction keep a method from being fitted to one.
+each loss saturates. Three shapes of loss curve and six kinds of interaction keep a method from being fitted to one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,21 +62,54 @@ def conv_s(inputs: Floats, outputs: Floats, size: int, bits: Floats, rate: Float
     return total
 
 
+class Interaction(StrEnum):
+    """How the losses of layers become an error; each is as strong as the losses themselves near the middle of the front."""
+
+    NONE = "none"  # they add up
+    COMPOUND = "compound"  # they multiply like survival probabilities
+    COLLAPSE = "collapse"  # what they add up to counts twice at 10 points, three times at 20
+    BOTTLENECK = "bottleneck"  # the largest counts five times
+    NEIGHBOURS = "neighbours"  # the geometric mean of each two layers in a row comes on top
+    SCATTERED = "scattered"  # the same for layers in a row of another order, which only the problem knows
+    PRODUCTS = "products"  # the product of each two layers in a row comes on top
+
+
+PATHS = (Interaction.NEIGHBOURS, Interaction.SCATTERED, Interaction.PRODUCTS)
+SAME = 0.02  # loss of two neighbours at which their product hurts as much as either
+BOTTLENECK_WEIGHT = 4.0
+COLLAPSE_AT = 0.1
+
+
+def of_pair(kind: Interaction, a: Floats, b: Floats) -> Floats:
+    """What two layers that are next to each other on the path lose on top of their own losses."""
+    return a * b / SAME if kind is Interaction.PRODUCTS else np.sqrt(a * b)
+
+
+def error_of(kind: Interaction, total: Floats) -> Floats:
+    """Error of a sum of losses, of negative logarithms of survival if they compound."""
+    match kind:
+        case Interaction.COMPOUND:
+            return 1.0 - (1.0 - DENSE_ERROR) * np.exp(-total)
+        case Interaction.COLLAPSE:
+            return DENSE_ERROR + total * (1.0 + total / COLLAPSE_AT)
+        case _:
+            return DENSE_ERROR + total
+
+
 @dataclass(frozen=True, kw_only=True)
 class Problem:
     """One drawn problem. Entry [layer, level, option] of the tables is one of the 224 options of a layer.
 
     latency_s : shape (layers, levels, options), or (layers, levels in, levels out, options) if coupled
     loss : shape (layers, levels, options), in error
-    neighbour : weight of sqrt(loss x loss of the next layer); 0 for additive losses
-    compound : losses multiply like survival probabilities instead of adding up
+    path : order of the layers in which two in a row interact
     """
 
     space: Space
     latency_s: Floats
     loss: Floats
-    neighbour: float
-    compound: bool
+    interaction: Interaction
+    path: tuple[int, ...]
     coupled: bool
 
     def split(self, choices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -96,10 +130,15 @@ class Problem:
         """True error of each design."""
         level, option = self.split(choices)
         loss = self.loss[np.arange(level.shape[1]), level, option]
-        if self.compound:
-            return 1.0 - (1.0 - DENSE_ERROR) * np.prod(1.0 - loss, axis=1)
-        pairs = self.neighbour * np.sqrt(loss[:, :-1] * loss[:, 1:]).sum(axis=1)
-        return np.minimum(DENSE_ERROR + loss.sum(axis=1) + pairs, 0.9)
+        if self.interaction is Interaction.COMPOUND:
+            loss = -np.log1p(-loss)
+        total = loss.sum(axis=1)
+        if self.interaction is Interaction.BOTTLENECK:
+            total = total + BOTTLENECK_WEIGHT * loss.max(axis=1)
+        if self.interaction in PATHS:
+            along = loss[:, self.path]
+            total = total + of_pair(self.interaction, along[:, :-1], along[:, 1:]).sum(axis=1)
+        return np.minimum(error_of(self.interaction, total), 0.9)
 
     def latency(self, point: DesignPoint) -> float:
         """Seconds of one design, as a search asks for it."""
@@ -118,38 +157,46 @@ class Problem:
         noisy = error + NOISE * np.random.default_rng(seed).standard_normal()
         return Measurement(accuracy=1.0 - noisy, standard_error=NOISE, cpu_s=fidelity, wall_s=fidelity)
 
-    def steps(self) -> tuple[list[Step], list[Floats]]:
-        """The true tables as the dynamic program wants them; only for losses that are additive or compound."""
-        loss = -np.log1p(-self.loss) if self.compound else self.loss
+    def steps(self, *, most: float = math.inf) -> tuple[list[Step], list[Floats]]:
+        """The true tables as the dynamic program wants them, without losses above `most` and without interaction."""
+        loss = -np.log1p(-self.loss) if self.interaction is Interaction.COMPOUND else self.loss
+        loss = np.where(loss <= most, loss, np.inf)
         names = self.space.group_index
         steps = []
         for i, layer in enumerate(self.space.layers):
-            in_group = None if layer.in_group is None else names[layer.in_group]
-            steps.append(Step(in_group=in_group, out_group=i, latency_s=self.layer_latency(layer), loss=loss[i][None]))
-        for i, step in enumerate(steps):
-            steps[i] = Step(
-                in_group=step.in_group,
-                out_group=step.out_group,
-                latency_s=step.latency_s,
-                loss=np.broadcast_to(step.loss, step.latency_s.shape),
+            latency_s = self.layer_latency(layer)
+            steps.append(
+                Step(
+                    in_group=None if layer.in_group is None else names[layer.in_group],
+                    out_group=i,
+                    latency_s=latency_s,
+                    loss=np.broadcast_to(loss[i][None], latency_s.shape),
+                )
             )
         return steps, [np.zeros(LEVELS) for _ in steps]
 
-    def optimum(self, *, keep: int = 20_000) -> Floats:
-        """The true front, shape (points, 2): latency in seconds, error."""
-        if not self.neighbour:
-            steps, group_loss = self.steps()
-            solution = solve(steps, group_loss, keep=keep)
-            error = solution.loss + DENSE_ERROR
-            if self.compound:
-                error = 1.0 - (1.0 - DENSE_ERROR) * np.exp(-solution.loss)
-        else:
-            solution = self._chain_of_options(keep=2000)
-            error = solution.loss + DENSE_ERROR
-        return np.stack([solution.latency_s, error], axis=1)
+    def optimum(self) -> Floats:
+        """The true front, shape (points, 2): latency in seconds, error.
 
-    def _chain_of_options(self, *, keep: int) -> Solution:
-        """With interacting neighbours the state is the previous layer's option.
+        Exact up to the labels of the dynamic program (99.9 % and more); that of a bottleneck up to a hundredth of its
+        largest loss, too.
+        """
+        if self.interaction in PATHS:
+            fronts = [self._chain_of_options()]
+        elif self.interaction is Interaction.BOTTLENECK:
+            fronts = [
+                replace(front, loss=front.loss + BOTTLENECK_WEIGHT * most)
+                for most in np.geomspace(1e-5, self.loss.max(), 150)
+                for front in [solve(*self.steps(most=most), keep=1000)]
+            ]
+        else:
+            fronts = [solve(*self.steps(), keep=20_000)]
+        latency_s = np.concatenate([front.latency_s for front in fronts])
+        total = np.concatenate([front.loss for front in fronts])
+        return np.stack([latency_s, error_of(self.interaction, total)], axis=1)
+
+    def _chain_of_options(self) -> Solution:
+        """Where two layers in a row interact, the state is the previous layer's option.
 
         An option that is slower and lossier than another of its layer is never better, because the interaction grows
         with the loss; so only the others are states.
@@ -157,11 +204,12 @@ class Problem:
         if self.coupled:
             raise NotImplementedError("no exact optimum is known here for coupled channels with interacting losses")
         kept = []
-        for latency_s, loss in zip(self.latency_s, self.loss, strict=True):
-            order = np.lexsort((loss.ravel(), latency_s.ravel()))
-            lowest = np.minimum.accumulate(loss.ravel()[order])
+        for i in self.path:
+            latency_s, loss = self.latency_s[i].ravel(), self.loss[i].ravel()
+            order = np.lexsort((loss, latency_s))
+            lowest = np.minimum.accumulate(loss[order])
             good = order[np.concatenate([[True], np.diff(lowest) < 0])]
-            kept.append((latency_s.ravel()[good], loss.ravel()[good]))
+            kept.append((latency_s[good], loss[good]))
         steps = [
             Step(
                 in_group=None, out_group=0, latency_s=kept[0][0][None, :, None], loss=np.zeros((1, len(kept[0][0]), 1))
@@ -173,10 +221,10 @@ class Problem:
                     in_group=i - 1,
                     out_group=i,
                     latency_s=np.broadcast_to(latency_s[None, :, None], (len(before), len(loss), 1)),
-                    loss=self.neighbour * np.sqrt(before[:, None, None] * loss[None, :, None]),
+                    loss=of_pair(self.interaction, before[:, None, None], loss[None, :, None]),
                 )
             )
-        return solve(steps, [loss for _, loss in kept], keep=keep)
+        return solve(steps, [loss for _, loss in kept], keep=2000)
 
     def dense_latency_s(self) -> float:
         """Latency with all channels and the widest formats."""
@@ -190,10 +238,8 @@ class Problem:
         return hypervolume(self.latencies(choices), self.errors(choices), reference=reference) / best
 
 
-def draw(
-    seed: int, *, shape: str = "exponential", neighbour: float = 0.0, compound: bool = False, coupled: bool = False
-) -> Problem:
-    """A problem; `shape` of the losses is exponential, power or cliff."""
+def draw(seed: int, *, shape: str = "exponential", interaction: str = "none", coupled: bool = False) -> Problem:
+    """A problem; `shape` of the losses is exponential, power or cliff, `interaction` the value of an `Interaction`."""
     rng = np.random.default_rng(seed)
     options = format_grid(EXPONENT_BITS, MANTISSA_BITS)
     exponent = np.array([f.weight.exponent_bits for f in options.values()])
@@ -208,6 +254,8 @@ def draw(
         else:
             latency_s.append(conv_s(np.float64(inputs), kept_out[:, None], size, bits, rate))
         loss.append(_losses(rng, shape, removed, exponent, mantissa))
+    kind = Interaction(interaction)
+    path = rng.permutation(len(LAYERS)).tolist() if kind is Interaction.SCATTERED else range(len(LAYERS))
     names = [f"conv{i}" for i in range(len(LAYERS))]
     layers = tuple(
         SearchLayer(name=name, formats=options, out_group=name, in_group=names[i - 1] if coupled and i else None)
@@ -220,16 +268,12 @@ def draw(
     default: LayerFormats = next(iter(options.values()))
     return Problem(
         space=Space(layers=layers, groups=groups, default=default),
-        latency_s=np.array(latency_s) if not coupled else _stacked(latency_s),
+        latency_s=np.stack(latency_s),
         loss=np.array(loss),
-        neighbour=neighbour,
-        compound=compound,
+        interaction=kind,
+        path=tuple(path),
         coupled=coupled,
     )
-
-
-def _stacked(tables: list[Floats]) -> Floats:
-    return np.stack(tables)
 
 
 def _losses(

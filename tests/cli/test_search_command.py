@@ -191,3 +191,34 @@ def test_workers_give_the_same_trials(config, tmp_path):
     one, two = (read_trials(tmp_path / name) for name in ("one", "two"))
     assert [t.point for t in one] == [t.point for t in two]
     assert [t.measurement.accuracy for t in one] == [t.measurement.accuracy for t in two]
+
+
+def test_short_trainings_go_on_from_where_they_paused(config, tmp_path, capsys):
+    config.write_text(CONFIG.replace("{ trainings = 6 }", "{ trainings = 6, ladder = [0.75, 1.0] }"))
+    run, model = tmp_path / "run", tmp_path / "model"
+    assert main(["search", str(config), "--out", str(run)]) == 0
+    trials = read_trials(run)
+    assert sum(t.trainings for t in trials) <= 6
+    short = {(t.point, t.proposal.seed): t for t in trials if t.proposal.fidelity == 0.75}
+    continued = [t for t in trials if t.proposal.continued_from == 0.75]
+    assert continued
+    assert all((t.point, t.proposal.seed) in short for t in continued)
+    assert len(list((run / "paused").iterdir())) == len(short) - len(continued)
+    capsys.readouterr()
+    for trial in (continued[-1], short[continued[-1].point, continued[-1].proposal.seed]):
+        assert main(["apply", str(run), str(trial.index), "--out", str(model), "--json"]) == 0
+        printed = json.loads(capsys.readouterr().out)
+        assert printed["accuracy"] == printed["trial_accuracy"] == trial.measurement.accuracy
+
+
+@pytest.mark.parametrize(
+    ("ladder", "message"),
+    [
+        ("[0.5]", "search: ladder must rise from above 0 to 1, got [0.5]"),
+        ("[0.5, 1.0]", "search: ladder: its rungs are [4] of 8 steps; they must rise, and lie after the cut at step 4"),
+    ],
+)
+def test_a_ladder_that_cannot_be_climbed_is_named_before_anything_is_trained(ladder, message, config, tmp_path, capsys):
+    config.write_text(CONFIG.replace("{ trainings = 6 }", f"{{ trainings = 6, ladder = {ladder} }}"))
+    assert main(["search", str(config), "--out", str(tmp_path / "run")]) == 2
+    assert message in capsys.readouterr().err

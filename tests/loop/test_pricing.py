@@ -47,7 +47,7 @@ def test_layer_tables_add_up_to_the_run_for_every_design():
     levels = {name: g for name, g in WORKLOAD.channel_groups.items() if not g.pinned}
     choices = {name: (g.channels, 5, 3) for name, g in levels.items()}
     formats = [uniform("fp32"), uniform("e4m3"), uniform("e2m1")]
-    tables = PRICING.layer_tables(choices, formats)
+    tables = PRICING.layer_tables(choices, formats)["latency_s"]
     layers = WORKLOAD.weight_layers
     offsets = []
     for cut in itertools.product(range(3), repeat=len(choices)):

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from codesign import DesignPoint, uniform
+from codesign.design import LayerFormats
 from codesign.errors import ConfigError, ModelError
 from codesign.nn.data import load
 from codesign.nn.networks import build
 from codesign.nn.recipe import Optimizer, Training
-from codesign.nn.run import run_point
+from codesign.nn.run import Rungs, run_point
 from codesign.nn.train import Accuracy, TrainingData, batches, make_optimizer, train
 from codesign.preprocess import GaussianBlur
 
@@ -27,6 +28,7 @@ def run(
     optimizer: Optimizer = Optimizer.MOMENTUM,
     rate: float = 0.05,
     transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    rungs: Rungs | None = None,
 ):
     return run_point(
         point,
@@ -37,6 +39,7 @@ def run(
         steps=24,
         seed=seed,
         transform=transform,
+        rungs=rungs,
     )
 
 
@@ -170,3 +173,38 @@ def test_standard_error_of_an_accuracy_is_binomial_and_never_zero():
     got = Accuracy(top1=0.5, top5=1.0, loss=0.0, count=10_000).standard_error
     assert got == pytest.approx(math.sqrt(0.25 / 10_000), rel=1e-3)
     assert Accuracy(top1=1.0, top5=1.0, loss=0.0, count=100).standard_error > 0
+
+
+@pytest.mark.parametrize("optimizer", [Optimizer.MOMENTUM, Optimizer.ADAM])
+def test_a_run_that_paused_before_and_after_the_cut_goes_on_to_the_same_bits(optimizer, tmp_path):
+    point = DesignPoint.of(default=uniform("e4m3"), channels=CUT)
+    blur = GaussianBlur(sigma=(0.1, 2.0))
+    file = tmp_path / "paused"
+
+    def until(stop, snapshot):
+        rungs = Rungs(steps=(5, 16), stop=stop, snapshot=snapshot)
+        return run(point, optimizer=optimizer, rate=0.003, transform=blur, rungs=rungs)
+
+    whole = until(24, None)
+    steps = [until(5, file).cost.steps]
+    assert file.is_file()
+    steps.append(until(16, file).cost.steps)
+    steps.append(until(16, file).cost.steps)  # killed between the file and the record: nothing is left to train
+    last = until(24, file)
+    assert [*steps, last.cost.steps] == [5, 11, 0, 8]
+    assert last.accuracy == whole.accuracy
+    assert all(map(torch.equal, last.network.parameters(), whole.network.parameters()))
+    assert not file.exists()
+    with pytest.raises(ConfigError, match=r"does not pause after 9; it may after \[5, 8, 16, 24\]"):
+        until(9, file)
+
+
+@pytest.mark.parametrize("role", ["accumulator", "optimizer_state"])
+def test_a_run_computes_in_the_accumulator_and_optimizer_formats_of_its_point(role):
+    def trained(fmt):
+        roles = {"weight": "float32", "activation": "float32", "error": "float32", "gradient": "float32", role: fmt}
+        return run(DesignPoint.of(default=LayerFormats.parse(roles)))
+
+    exact, narrow, finest = trained("float32"), trained("e5m2"), trained("e8m22")
+    distance = [abs(o.accuracy.loss - exact.accuracy.loss) for o in (narrow, finest)]
+    assert distance[0] > 10 * distance[1]

@@ -108,7 +108,7 @@ static void refusals(void) {
 }
 
 int main(void) {
-    const int64_t sides[][2] = {{1, 1}, {2, 3}, {5, 64}, {17, 16}, {33, 47}, {270, 70}, {20, 1100}};
+    const int64_t sides[][2] = {{1, 1}, {2, 3}, {5, 64}, {17, 16}, {33, 47}, {8, 100}, {270, 70}, {20, 1100}};
     const int64_t radii[] = {0, 1, 2, 5, 8, 40};
     for (int32_t isa = 0; isa <= cs_best_isa(); ++isa)
         for (size_t s = 0; s < sizeof sides / sizeof *sides; ++s)

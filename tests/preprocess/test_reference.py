@@ -67,6 +67,15 @@ def test_gaussian_is_the_direct_sum(x, sigma, border, isa):
     assert_near(result, [oracle.gaussian(plane, sigma, radius, border) for plane in planes_of(x)], x.dtype)
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("height,width", [(8, 128), (128, 8), (9, 101), (70, 65), (128, 128), (129, 64)])
+def test_gaussian_of_planes_filtered_as_a_whole(height, width, isa):
+    x = np.random.default_rng(height).integers(0, 256, (height, width), dtype=np.uint8)
+    for border in ("reflect101", "reflect", "replicate", "constant"):
+        result = gaussian_blur(x, 1.7, border=border, exact=True, isa=isa)
+        assert_near(result, [oracle.gaussian(x, 1.7, 6, border)], np.uint8)
+
+
 @settings(max_examples=60, deadline=None)
 @given(images(), st.integers(0, 12), borders(), st.sampled_from(ISAS))
 def test_box_is_the_mean(x, radius, border, isa):

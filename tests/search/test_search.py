@@ -23,6 +23,7 @@ from codesign.search import (
     search,
     standard_baselines,
 )
+from codesign.search.evolve import population_of
 
 FORMATS = {name: uniform(name) for name in ("bf16", "e4m3", "e3m2", "e2m1")}
 LAYERS = ("a", "b", "c", "d")
@@ -201,6 +202,7 @@ def test_a_ladder_spends_full_trainings_on_what_can_still_be_on_the_front():
         by_design.setdefault((t.point, t.proposal.seed), []).append(t.proposal)
     full = [c for c in by_design.values() if c[-1].fidelity == 1.0]
     assert len(full) < len(by_design)
+    assert any(climbs[0].origin is Origin.UNIFORM for climbs in by_design.values())
     for climbs in by_design.values():
         reached = 0.0
         for proposal in climbs:
@@ -213,6 +215,31 @@ def test_a_ladder_spends_full_trainings_on_what_can_still_be_on_the_front():
             assert any(
                 m.latency_s <= latency(point) and m.accuracy > true_accuracy(point) - 0.02 for m in result.front.members
             )
+
+
+@pytest.mark.parametrize("method", ["dp", "nsga2", "tpe"])
+def test_a_ladder_begins_with_uniform_policies_and_goes_on_from_its_record(method, tmp_path):
+    def kept(count):
+        def stop(trial):
+            if trial.index == count:
+                raise KeyboardInterrupt
+
+        return stop
+
+    laddered = {"method": method, "ladder": (0.25, 1.0), "budget": Budget(trainings=25)}
+    whole = run(**laddered).trials
+    uniform_at = [t.batch for t in whole if t.proposal.origin is Origin.UNIFORM]
+    searched_at = [t.batch for t in whole if t.proposal.origin in (Origin.FRONT, Origin.EXPLORE)]
+    assert uniform_at
+    assert max(uniform_at) < min(searched_at)
+    with TrialLog(tmp_path) as log, pytest.raises(KeyboardInterrupt):
+        run(**laddered, log=log, on_trial=kept(len(whole) - 8))
+    with TrialLog(tmp_path) as log:
+        assert run(**laddered, log=log).trials == whole
+
+
+def test_a_generation_is_an_eighth_of_a_small_budget():
+    assert [population_of(trainings) for trainings in (24, 200, 1000, math.inf)] == [8, 25, 50, 50]
 
 
 def test_the_best_is_the_fastest_above_the_floor_within_all_limits():

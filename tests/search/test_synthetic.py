@@ -34,5 +34,5 @@ def test_two_hundred_noisy_trainings_reach_95_percent_of_the_optimal_hypervolume
 def test_strong_interactions_between_layers_are_noticed():
     # what the search then reaches varies between problems (71 to 97 % at 200 trainings), that it sees them does not
     for seed in range(3):
-        result = searched(draw(seed, neighbour=1.0, shape="cliff"))
+        result = searched(draw(seed, interaction="neighbours", shape="cliff"))
         assert any("decisions interact" in note for note in result.notes) or result.agreement.weak
