@@ -11,7 +11,7 @@ from torch.nn import functional
 from codesign import FloatFormat
 from codesign.errors import ConfigError, ModelError
 from codesign.nn.lowp import Matmul, convert, round_optimizer_state, strip
-from codesign.nn.policy import Policy, Rounder, Scaling
+from codesign.nn.policy import Policy, Rounder, Scaling, _sample
 from codesign.prune import channel_groups, l1_importance, plan_from_counts, prune
 from codesign.quantize import Rounding, absmax_scale, allocate, matmul, round_to_format
 
@@ -100,6 +100,17 @@ def test_allocation_is_that_of_allocate_and_holds_for_some_steps():
     assert torch.equal(layer.lowp_weight_scale, torch.from_numpy(chosen.scale))
     network(x)  # the fourth step: estimated anew
     assert torch.equal(layer.lowp_weight_scale, 2 * torch.from_numpy(chosen.scale))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_sample_meets_every_row_column_and_channel(layout):
+    places = torch.cartesian_prod(*map(torch.arange, (64, 8, 28, 28))).T.reshape(4, 64, 8, 28, 28).float()
+    for dimension, size in enumerate((64, 8, 28, 28)):
+        sample = _sample(places[dimension].to(memory_format=layout), None)
+        assert 4000 < len(sample) <= 8192
+        assert sample.unique(return_counts=True)[1].numpy().tolist() == pytest.approx(
+            [len(sample) / size] * size, rel=0.1
+        )
 
 
 @pytest.mark.parametrize("chunk", [1, 4])
