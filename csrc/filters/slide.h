@@ -14,7 +14,7 @@
  * SLIDE_ROWS rows, where a tile ends, and after SLIDE_STEPS columns.
  */
 #define SLIDE_ROWS 256
-#define SLIDE_COLUMNS 2048 /* of a tile: its strip stays in the second-level cache, its halo is small beside it */
+#define SLIDE_COLUMNS 1024 /* of a tile: its strip stays in the second-level cache, its halo is small beside it */
 #define SLIDE_STEPS 512
 
 #define LANES MOST_LANES
