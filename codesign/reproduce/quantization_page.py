@@ -141,6 +141,7 @@ def draw(parts: Sequence[Part], path: Path) -> None:
     in the formats; a column per configuration."""
     try:
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
     except ImportError as error:
         raise ConfigError(f"figures need matplotlib ({error}); pip install 'codesign[plot]'") from error
     figure = Figure(figsize=(5 * len(parts), 11), layout="constrained")
@@ -164,6 +165,7 @@ def draw(parts: Sequence[Part], path: Path) -> None:
                 color=colour, ls=line, lw=1.4, label=name,
             )  # fmt: skip
         bottom.set_xlabel("training in the formats (epochs)")
+        bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
         bottom.set_ylabel("top-1 test accuracy (%)")
         bottom.grid(alpha=0.3)
     panels[0][0].legend(fontsize="small", title="after training")
