@@ -68,12 +68,14 @@ class Surrogate:
     kernels : own covariance of each decision's entries, scaled
     guesses : columns of each decision, scaled
     pairs : weight of the second-order part
+    misfit : standard deviation of what is left unexplained, as a share of a design's loss
     """
 
     kernels: tuple[Floats, ...]
     guesses: tuple[Floats, ...]
     base_variance: float
     pairs: float
+    misfit: float
     known: Ints
     factor: tuple[Floats, bool]
     weights: Floats
@@ -269,6 +271,7 @@ def _posterior(prior: Prior, scales: _Scales, weights: _Weights, link: Link, dat
         guesses=guesses,
         base_variance=scales.base,
         pairs=weights.pairs,
+        misfit=weights.misfit,
         known=data.known,
         factor=factor,
         weights=cho_solve(factor, data.latent),

@@ -23,7 +23,7 @@ from codesign.search.hybrid import Hybrid
 from codesign.search.limits import Metric, best_of, check_reachable
 from codesign.search.log import TrialLog
 from codesign.search.methods import Idea, Knowledge, Propose
-from codesign.search.model import prior_of
+from codesign.search.model import MISFITS, prior_of
 from codesign.search.space import Space
 from codesign.search.stages import Budget, Stages, knowledge_of
 from codesign.search.tables import Cost, LayerCost, loosened, sliced, tabulate
@@ -353,8 +353,16 @@ def _train(accuracy: Accuracy, job: tuple[int, Proposal]) -> tuple[int, Measurem
 
 def _notes_on_model(problem: Problem, knowledge: Knowledge, agreement: Agreement) -> list[str]:
     notes = []
-    if len(knowledge.known) > 2 and surrogate_of(problem.prior, knowledge).pairs:
+    model = surrogate_of(problem.prior, knowledge) if len(knowledge.known) > 2 else None
+    if model is not None and model.pairs:
         notes.append("decisions interact: pairs of them explain the measured errors better than their sum alone")
+    if model is not None and model.link.bend > 0:
+        notes.append("losses amplify each other: the measured errors grow faster than the sum of single losses")
+    if model is not None and model.misfit > min(MISFITS):
+        notes.append(
+            f"decisions interact in ways that the model does not know: {100 * model.misfit:.0f} % of a design's loss is left "
+            "unexplained"
+        )
     explored = sum(t.proposal.origin is Origin.EXPLORE for t in knowledge.trials)
     if explored:
         notes.append(
