@@ -215,7 +215,7 @@ cs_status cs_fir_f32(const cs_images *images, const float *src, const cs_taps *t
  * Within 0.65 of a level of the unrounded result on photographs and noise; 1/2 + (3 + 2 radius) / 256 bounds it for any
  * image. */
 #define CS_LARGEST_FIXED 9
-#define CS_LEAST_FIXED_WIDTH 32
+#define CS_LEAST_FIXED_WIDTH 48
 int64_t cs_fir_fixed_scratch_bytes(int64_t height, int64_t width, int64_t largest_radius);
 cs_status cs_fir_fixed_u8(const cs_images *images, const uint8_t *src, const cs_taps *taps, void *scratch,
                           int64_t scratch_bytes, uint8_t *dst);
@@ -279,7 +279,8 @@ cs_status cs_bilateral_f32(const cs_images *images, const float *src, const cs_b
 typedef struct {
     int64_t planes;          /* 3, or 1 */
     int64_t upper;           /* only this many planes, from the lowest, have weights for differences of 127 or more */
-    int64_t quads;
+    int64_t reach;           /* differences from here on, 1 .. 256, have no weight */
+    int64_t quads, pairs;    /* the first 2 * pairs quads come in twos that share a table; 0 with 1 plane */
     float own;               /* weight of the centre, in the unit of the last quad */
     const int64_t *table;    /* [quads] */
     const int64_t *shift;    /* [quads]: sums so far are divided by 2^shift before this quad; with 1 plane only */

@@ -31,8 +31,8 @@ from codesign.preprocess.kernels import (
 )
 from codesign.preprocess.tables import LARGEST_RADIUS, bilateral_tables
 
-# Where sliding sums overtake taps, by measurement: docs/decisions/0032.
-_SLIDING_RADIUS = {"u8": 10, "f32": 20}
+# The radius where sliding sums overtake taps, by cs_isa, by measurement: docs/decisions/0037.
+_SLIDING_RADIUS = {"u8": (15, 10, 6, 6), "f32": (9, 6, 9, 9)}
 _LARGE_SIDE = 96
 
 _DISTANCES = {"l1": lib.CS_DISTANCE_L1, "l2": lib.CS_DISTANCE_L2}
@@ -181,10 +181,13 @@ def check_distance(where: str, distance: str) -> None:
 
 def _slides(images: Images, sigma: float, radius: int) -> bool:
     """Whether sliding sums are faster than taps, and three cosines a fair likeness of the kernel."""
+    if radius < _SLIDING_RADIUS[images.suffix][images.chosen_isa] or _least_side(images) < _LARGE_SIDE:
+        return False
     # Three cosines fit a window of about 3 sigma; a wider one is mostly zeros, a narrower one has steep ends.
-    alike = 2.5 * sigma <= radius <= 3.5 * sigma
-    wide = radius >= _SLIDING_RADIUS[images.suffix] and _least_side(images) >= _LARGE_SIDE
-    return wide and alike and _contiguous(images)
+    if not 2.5 * sigma <= radius <= 3.5 * sigma or not _contiguous(images):
+        return False
+    error = 127.5 * gaussian_waves(sigma, radius).error  # of a level, at worst, along one axis: docs/decisions/0037
+    return error <= min(0.33, 0.1 * math.sqrt(sigma))
 
 
 def _fixed_point_does(images: Images, taps: Taps) -> bool:

@@ -94,6 +94,7 @@ class Waves:
     radius: int
     coefficients: np.ndarray  # float64 [1 + waves]: of the constant and of each cosine
     cosine: np.ndarray  # float32 [waves, radius + 2]
+    error: float  # sum over the window of the absolute difference from the Gaussian
 
     def describe(self) -> Any:
         """A `cs_waves *`; this object must outlive it."""
@@ -112,11 +113,13 @@ def gaussian_waves(sigma: float, radius: int) -> Waves:
     distance = np.arange(radius + 1)
     angle = 2 * np.pi * np.arange(lib.CS_WAVES + 1) / (2 * radius + 1)
     both_sides = np.where(distance == 0, 1, np.sqrt(2))
-    design = np.cos(np.outer(distance, angle)) * both_sides[:, None]
-    coefficients, *_ = np.linalg.lstsq(design, gaussian_half(sigma, radius) * both_sides)
+    cosines, half = np.cos(np.outer(distance, angle)), gaussian_half(sigma, radius)
+    coefficients, *_ = np.linalg.lstsq(cosines * both_sides[:, None], half * both_sides)
     coefficients[0] = 1 / (2 * radius + 1)  # the cosines sum to 0, so that a constant image stays constant
+    error = float(np.abs(cosines @ coefficients - half) @ both_sides**2)
     cosine = np.cos(np.outer(angle[1:], np.arange(radius + 2))) / np.cos(angle[1:] * radius)[:, None]
-    return Waves(radius=radius, coefficients=coefficients, cosine=np.ascontiguousarray(cosine, np.float32))
+    cosine = np.ascontiguousarray(cosine, np.float32)
+    return Waves(radius=radius, coefficients=coefficients, cosine=cosine, error=error)
 
 
 def sample_sigmas(where: str, sigma: Any, images: Images) -> list[float]:

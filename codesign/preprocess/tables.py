@@ -54,16 +54,24 @@ def bilateral_tables(sigma_space: float, sigma_range: float, radius: int, planes
     ).astype(np.int64)
     split = (weights[:, None, :] >> (8 * np.arange(planes))[None, :, None] & 255).astype(np.uint8)
     upper = [plane + 1 for plane in range(planes) if split[:, plane, 127:].any()]
-    taps = np.array([tap for group in quads.values() for quad in group for tap in quad], np.int32).reshape(-1, 2)
+    taps = np.array([quad for group in quads.values() for quad in group], np.int32)  # [quads, 4, 2]
     sizes = [len(group) for group in quads.values()]
     shift = np.zeros(sum(sizes), np.int64)
     shift[np.cumsum([0, *sizes[:-1]])] = -np.diff(free, prepend=free[:1])
     table = np.repeat(np.arange(len(sizes), dtype=np.int64), sizes)
+    pairs = 0
+    if planes > 1:  # twos that share a table first
+        place = np.concatenate([np.arange(size) for size in sizes])
+        alone = place // 2 * 2 + 1 == np.repeat(sizes, sizes)
+        order = np.argsort(alone, kind="stable")
+        taps, table, pairs = taps[order], table[order], int((~alone).sum()) // 2
+    taps = taps.reshape(-1, 2)
     dy, dx = (np.ascontiguousarray(taps[:, axis]) for axis in (0, 1))
     bytes_ = _on_cache_line(split)  # uint8 [tables, planes, 256]
     described = ffi.new("cs_bilateral_tables *")
     described.planes, described.upper, described.own = planes, max(upper, default=0), scale * 2.0 ** int(free[-1])
-    described.quads = len(table)
+    described.reach = int(weights.any(axis=0).nonzero()[0].max(initial=0)) + 1
+    described.quads, described.pairs = len(table), pairs
     described.table, described.shift = pointer(table, "int64_t *"), pointer(shift, "int64_t *")
     described.dy, described.dx = pointer(dy, "int32_t *"), pointer(dx, "int32_t *")
     described.weights = pointer(bytes_, "uint8_t *")

@@ -17,6 +17,8 @@ WEAK = 0.7  # rank correlation below which the additive model is not trusted
 # One-sided 95 % quantile of the normal distribution: without correlation, Spearman is about normal, deviation
 # 1 / sqrt(designs - 1).
 USELESS_Z = 1.645
+# Misses up to this multiple of the noise of one training say nothing against a model: its predictions are noisy, too.
+EXCUSED = 2.0
 DRAWS = 100  # of the noise, for the correlation that a perfect model would show
 
 
@@ -27,6 +29,7 @@ class Agreement:
     rank_correlation : Spearman; nan with fewer than three designs
     attainable : what a perfect model would exceed in 19 cases of 20, given the noise of the trainings
     bias, rms : mean and root mean square of measured - predicted
+    noise : root mean square of the standard errors of what was measured
     """
 
     designs: int
@@ -34,6 +37,7 @@ class Agreement:
     attainable: float
     bias: float
     rms: float
+    noise: float
 
     @property
     def weak(self) -> bool:
@@ -41,7 +45,11 @@ class Agreement:
 
         Where a perfect model might show no more than a useless one shows in 1 case of 20, no verdict is possible.
         """
-        if self.designs < ENOUGH or self.attainable < USELESS_Z / math.sqrt(self.designs - 1):
+        if (
+            self.designs < ENOUGH
+            or self.rms <= EXCUSED * self.noise
+            or self.attainable < USELESS_Z / math.sqrt(self.designs - 1)
+        ):
             return False
         return self.rank_correlation < min(WEAK, self.attainable)
 
@@ -52,7 +60,9 @@ def agreement_of(trials: Sequence[Trial], measured: Sequence[Measured]) -> Agree
     predicted_of = [(predictions[m.trials[0]], m) for m in measured]
     pairs = [(predicted, m) for predicted, m in predicted_of if predicted is not None][-LATEST:]
     if len(pairs) < 3:
-        return Agreement(designs=len(pairs), rank_correlation=math.nan, attainable=math.nan, bias=0.0, rms=0.0)
+        return Agreement(
+            designs=len(pairs), rank_correlation=math.nan, attainable=math.nan, bias=0.0, rms=0.0, noise=0.0
+        )
     predicted = np.array([p for p, _ in pairs])
     found = np.array([m.accuracy for _, m in pairs])
     noise = np.array([m.standard_error for _, m in pairs])
@@ -64,6 +74,7 @@ def agreement_of(trials: Sequence[Trial], measured: Sequence[Measured]) -> Agree
         attainable=float(np.quantile(ideal, 0.05)),
         bias=float(np.mean(found - predicted)),
         rms=float(np.sqrt(np.mean((found - predicted) ** 2))),
+        noise=float(np.sqrt(np.mean(noise**2))),
     )
 
 

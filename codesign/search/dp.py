@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from codesign.search.methods import BATCH, Idea, Knowledge
 from codesign.search.model import Prior, Surrogate, fit
 from codesign.search.solve import Solution, Step, solve
-from codesign.search.space import Choice, Space
+from codesign.search.space import Choice, Space, widths
 from codesign.search.tables import CostTables
 from codesign.search.trial import Origin
 
@@ -22,6 +22,9 @@ Floats = NDArray[np.float64]
 LABELS = 500
 ANCHORS = 6  # designs along the front around which an interacting model is made additive
 NEIGHBOURHOODS = 5  # designs whose single changes are considered once the front itself is measured
+# Standard deviations by which each effect (for the program) and each design (for the choice among its fronts) counts
+# worse than expected: an optimum finds whatever is thought too good. 0.15 to 0.6 and 0.5 do the same within a point.
+EFFECT_CAUTION, DESIGN_CAUTION = 0.2, 0.5
 BLENDS = (0.3, 0.6, 0.9)  # weights of a limited metric against latency in further fronts
 
 
@@ -32,6 +35,7 @@ class Problem:
     loose : the space without the couplings that had to be cut
     latency : tables of latency for `loose`
     limited : tables of every metric with a limit, and the limit
+    wider : see `wider_options`
     error_limit : designs with a larger predicted error are of no interest; None means `DEFAULT_FLOOR` decides
     """
 
@@ -39,6 +43,7 @@ class Problem:
     loose: Space
     latency: CostTables
     limited: Mapping[str, tuple[CostTables, float]]
+    wider: tuple[NDArray[np.bool_], ...]
     latency_limit_s: float | None
     error_limit: float | None
     prior: Prior
@@ -75,7 +80,8 @@ def dp_ideas(problem: Problem, knowledge: Knowledge, rng: np.random.Generator) -
     known = [k.choice for k in knowledge.known]
     have = problem.latency.of_all(problem.loose, known), model.mean(known)
     candidates = [c for c in candidates_of(problem, model, error_limit) if c not in knowledge.tried]
-    picked = _pick(problem, candidates, model.mean(candidates), have, error_limit)
+    doubtful = model.mean(candidates) + DESIGN_CAUTION * model.deviation(candidates)
+    picked = _pick(problem, candidates, doubtful, have, error_limit)
     if len(picked) < BATCH:
         candidates = [c for c in _neighbours(problem, known, have, rng) if c not in knowledge.tried | set(picked)]
         hopeful = model.mean(candidates) - 2.0 * model.deviation(candidates)
@@ -101,7 +107,8 @@ def surrogate_of(prior: Prior, knowledge: Knowledge) -> Surrogate:
 def candidates_of(problem: Problem, model: Surrogate, error_limit: float) -> list[Choice]:
     """Fronts of the model made additive: around the densest design, and where pairs matter around designs along it."""
     dense = (0,) * len(problem.space.sizes)
-    effects, _ = model.effects_at(dense)
+    deviations = model.deviations_at(dense)  # elsewhere they are not much different, and dear
+    effects = _cautious(problem, model.effects_at(dense), deviations)
     found = dict.fromkeys(front_of(problem, problem.latency.layers, effects).choices)
     for tables, limit in problem.limited.values():
         scale = problem.latency.of(problem.loose, dense) / limit
@@ -118,9 +125,34 @@ def candidates_of(problem: Problem, model: Surrogate, error_limit: float) -> lis
         if len(order):
             aims = np.linspace(errors[order].min(), errors[order].max(), ANCHORS + 1)[1:]
             for anchor in dict.fromkeys(int(np.abs(errors[order] - aim).argmin()) for aim in aims):
-                effects, _ = model.effects_at(choices[order[anchor]])
+                effects = _cautious(problem, model.effects_at(choices[order[anchor]]), deviations)
                 found |= dict.fromkeys(front_of(problem, problem.latency.layers, effects).choices)
     return list(found)
+
+
+def _cautious(problem: Problem, effects: Sequence[Floats], deviations: Sequence[Floats]) -> list[Floats]:
+    """Effects for the program: doubt counts against them, and fewer channels or bits never help.
+
+    Where the model expects help all the same, the smaller choice counts as good as the larger, and is the faster one.
+    """
+    doubtful = [effect + EFFECT_CAUTION * deviation for effect, deviation in zip(effects, deviations, strict=True)]
+    groups = len(problem.space.groups)
+    levels = [np.maximum.accumulate(effect) for effect in doubtful[:groups]]
+    options = [
+        np.where(wider, effect[:, None], -np.inf).max(axis=0)
+        for wider, effect in zip(problem.wider, doubtful[groups:], strict=True)
+    ]
+    return [*levels, *options]
+
+
+def wider_options(space: Space) -> tuple[NDArray[np.bool_], ...]:
+    """Per layer, whether option i has as many bits as option j in every part and role, and more in one; or is option j."""
+    found = []
+    for layer in space.layers:
+        bits = np.array(widths(list(layer.formats.values()))).reshape(len(layer.formats), -1)
+        no_fewer = (bits[:, None] >= bits[None]).all(axis=-1)
+        found.append((no_fewer & ~no_fewer.T) | np.eye(len(bits), dtype=bool))
+    return tuple(found)
 
 
 def undominated(latency_s: Floats, errors: Floats) -> NDArray[np.int64]:

@@ -1,29 +1,35 @@
-"""`dp` as long as its model ranks designs as training does; NSGA-II from where it stands as soon as it does not."""
+"""The method `dp`. While its model ranks designs badly, half of the next ones come from NSGA-II."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 
 from codesign.search.agreement import agreement_of
 from codesign.search.dp import Problem, dp_ideas
-from codesign.search.methods import Idea, Knowledge, Propose
-from codesign.search.trial import Origin
+from codesign.search.methods import BATCH, Idea, Knowledge, Propose
 
 
 class Hybrid:
-    """The method `dp`. What it hands over is all it measured: the front it found is in NSGA-II's first generations."""
+    """Both see everything that was measured: the front so far is in NSGA-II's first generations, its finds are in the model.
+
+    Handing over for good was worse: a model that ranks badly after 20 designs mostly ranks well after 60.
+    """
 
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
 
     def ideas(self, knowledge: Knowledge, rng: np.random.Generator) -> list[Idea]:
         """The next designs."""
-        handed_over = any(t.proposal.origin is Origin.EXPLORE for t in knowledge.trials)
-        if handed_over or agreement_of(knowledge.trials, knowledge.full).weak:
-            return self._genetic(knowledge, rng)
-        return dp_ideas(self._problem, knowledge, rng)
+        found = dp_ideas(self._problem, knowledge, rng)
+        if not agreement_of(knowledge.trials, knowledge.full).weak:
+            return found
+        found = found[: BATCH // 2]
+        choices = {self._problem.space.choice(idea.point) for idea in found}
+        rest = replace(knowledge, tried=knowledge.tried | {c for c in choices if c is not None})
+        return [*found, *self._genetic(rest, rng)[: BATCH - len(found)]]
 
     @cached_property
     def _genetic(self) -> Propose:

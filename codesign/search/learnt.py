@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from codesign.design import DesignPoint
 from codesign.errors import ConfigError
-from codesign.search.dp import DEFAULT_FLOOR, Problem, candidates_of, surrogate_of, undominated
+from codesign.search.dp import DEFAULT_FLOOR, Problem, candidates_of, surrogate_of, undominated, wider_options
 from codesign.search.limits import Metric
 from codesign.search.model import Surrogate, prior_of
 from codesign.search.space import Space
@@ -65,6 +67,7 @@ class Learnt:
                 name: (sliced(self.space, loose, tabulate(self.space, metric.cost, metric.layer_cost)), limit)
                 for name, (metric, limit) in limited.items()
             },
+            wider=wider_options(self.space),
             latency_limit_s=None,
             error_limit=1.0 - floor,
             prior=prior_of(self.space),
@@ -91,17 +94,23 @@ class Learnt:
         import pandas as pd
 
         dense = (0,) * len(self.space.sizes)
-        effects, _ = self.model.effects_at(dense)
+        effects, spreads = self.model.effects_at(dense), self.model.deviations_at(dense)
+        base = float(self.model.mean([dense])[0])
+        link = self.model.link
+        start = link.latent_of(np.array(base))
+        slope = link.slope_at(start)
         named = [(g.name, [str(level) for level in g.levels]) for g in self.space.groups]
         named += [(layer.name, list(layer.formats)) for layer in self.space.layers]
-        rows = []
-        for d, (decision, entries) in enumerate(named):
-            changed = [(*dense[:d], entry, *dense[d + 1 :]) for entry in range(len(entries))]
-            deviations = self.model.deviation_of_change(changed, dense)
-            rows += [
-                {"decision": decision, "entry": entry, "loss": float(effect), "loss_deviation": float(deviation)}
-                for entry, effect, deviation in zip(entries, effects[d], deviations, strict=True)
-            ]
+        rows = [
+            {
+                "decision": decision,
+                "entry": entry,
+                "loss": float(link.error_of(start + effect) - base),
+                "loss_deviation": float(spread * slope),
+            }
+            for (decision, entries), mean, deviation in zip(named, effects, spreads, strict=True)
+            for entry, effect, spread in zip(entries, mean, deviation, strict=True)
+        ]
         return pd.DataFrame(rows)
 
 

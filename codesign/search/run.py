@@ -12,11 +12,12 @@ from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from codesign.design import DesignPoint, uniform
 from codesign.errors import CodesignError, ConfigError, CostError, did_you_mean
 from codesign.search.agreement import WEAK, Agreement, agreement_of
-from codesign.search.dp import Problem, surrogate_of
+from codesign.search.dp import Problem, surrogate_of, wider_options
 from codesign.search.front import Measured, ParetoFront
 from codesign.search.hybrid import Hybrid
 from codesign.search.limits import Metric, best_of, check_reachable
@@ -175,10 +176,14 @@ def search(
     trials: list[Trial] = []
     recorded = {t.index: t for t in log.trials} if log is not None else {}
     batch = 0
+    blas = ThreadpoolController()  # matrices of a few hundred rows: threads cost up to 30 times the CPU time of one
     while True:
-        proposals = _recorded_batch(recorded, len(trials), batch) or stages.next_batch(batch, trials)
-        if not proposals and further is not None:
-            proposals = stages.numbered(further(trials), trials, fidelity=1.0)
+        proposals = _recorded_batch(recorded, len(trials), batch)
+        if not proposals:
+            with blas.limit(limits=1, user_api="blas"):
+                proposals = stages.next_batch(batch, trials)
+                if not proposals and further is not None:
+                    proposals = stages.numbered(further(trials), trials, fidelity=1.0)
         if not proposals:
             break
         first = len(trials)
@@ -302,6 +307,7 @@ def _problem(
             loose=loose,
             latency=tables["latency"],
             limited={n: (tables[n], m.limit) for n, m in metrics.items() if m.limit is not None},
+            wider=wider_options(space),
             latency_limit_s=latency_limit_s,
             error_limit=None if accuracy_floor is None else 1.0 - accuracy_floor,
             prior=prior_of(space, proxy),
@@ -349,12 +355,13 @@ def _notes_on_model(problem: Problem, knowledge: Knowledge, agreement: Agreement
     notes = []
     if len(knowledge.known) > 2 and surrogate_of(problem.prior, knowledge).pairs:
         notes.append("decisions interact: pairs of them explain the measured errors better than their sum alone")
-    if any(t.proposal.origin is Origin.EXPLORE for t in knowledge.trials):
+    explored = sum(t.proposal.origin is Origin.EXPLORE for t in knowledge.trials)
+    if explored:
         notes.append(
-            f"the model ranked the designs that it proposed badly (rank correlation {agreement.rank_correlation:.2f}, "
-            f"{agreement.attainable:.2f} attainable under the noise): the search went on with nsga2"
+            f"nsga2 proposed {explored} designs while the model ranked its own badly (rank correlation of its last ones "
+            f"{agreement.rank_correlation:.2f}, {agreement.attainable:.2f} attainable under the noise)"
         )
-    elif agreement.designs and agreement.attainable < WEAK:
+    if agreement.designs and agreement.attainable < WEAK and not agreement.weak:
         notes.append(
             f"the noise of one training hides how the proposed designs rank (attainable rank correlation "
             f"{agreement.attainable:.2f}): more seeds or longer trainings are needed to tell them apart"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,15 +12,15 @@ import numpy as np
 from codesign.design import DesignPoint
 from codesign.errors import ConfigError
 from codesign.search.fidelity import extrapolated, promotions
-from codesign.search.front import ParetoFront, summarise
+from codesign.search.front import CONFIDENCE_Z, Measured, ParetoFront, summarise
 from codesign.search.methods import Idea, Knowledge, Known, Propose
 from codesign.search.space import Choice, Space
 from codesign.search.trial import Origin, Proposal, Trial
 
 # Uniform policies before a method has its first word: this many, but no more than this share of the budget. On the
-# synthetic problems 20, 30 and 60 gave the same within a point; single changes of the densest design were worse where
-# layers interact.
-MOST_UNIFORM, UNIFORM_SHARE, LEAST_UNIFORM = 30, 0.15, 4
+# synthetic problems 16, 30 and 60 gave the same within a point, the fewest the most; single changes of the densest design
+# were worse where layers interact.
+MOST_UNIFORM, UNIFORM_SHARE, LEAST_UNIFORM = 16, 0.15, 4
 # Share of the budget kept for training finalists with further seeds.
 REPEAT_SHARE = 0.2
 
@@ -129,19 +130,12 @@ class Stages:
     def _repeats(self, trials: Sequence[Trial]) -> list[Proposal]:
         """Finalists, each with as many further seeds as it lacks.
 
-        First the first baseline, because everything is compared with it; then the leading designs of the front, the
-        fastest above the accuracy floor first, or spread along the front without one; then the other baselines.
+        First the first baseline, because everything is compared with it; then `finalists`; then the other baselines.
         """
         measured = summarise(trials)
-        front = ParetoFront.of(measured)
-        leading = [m for m, leads in zip(front.members, front.leading, strict=True) if leads]
-        if self.accuracy_floor is not None:
-            floor = self.accuracy_floor
-            leading.sort(key=lambda m: (m.accuracy < floor, abs(m.accuracy - floor)))
-        else:
-            leading = [leading[i] for i in _by_halving(len(leading))]
+        chosen = finalists(ParetoFront.of(measured), self.accuracy_floor)
         baselines = [m for m in measured if m.point in set(self.baselines.values())]
-        order = {m.point: m for m in [*baselines[:1], *leading, *baselines[1:]]}
+        order = {m.point: m for m in [*baselines[:1], *chosen, *baselines[1:]]}
         failed = {t.point for t in trials if t.measurement is None}
         wanted = [
             Idea(point=m.point, origin=Origin.REPEAT, label=m.label)
@@ -174,6 +168,30 @@ def knowledge_of(space: Space, trials: Sequence[Trial], choices: dict[int, Choic
         full=tuple(full),
         trials=tuple(trials),
     )
+
+
+def finalists(front: ParetoFront, accuracy_floor: float | None) -> list[Measured]:
+    """Designs of a front in the order in which further seeds are worth most.
+
+    With a floor, first the designs whose interval holds it, nearest first, as far as none is known to meet it and to be
+    faster. Then, spread along the front, the leading designs that the noise leaves undecided: no faster one is worse
+    beyond it. Then the other leading designs, and last those that lead only within the noise.
+    """
+    pairs = list(zip(front.members, front.leading, strict=True))
+    leading = [m for m, leads in pairs if leads]
+    unsure: list[Measured] = []
+    if accuracy_floor is not None:
+        floor = accuracy_floor
+        sure_s = min((m.latency_s for m in front.members if m.interval[0] >= floor), default=math.inf)
+        unsure = [m for m in front.members if m.interval[0] < floor <= m.interval[1] and m.latency_s < sure_s]
+        unsure.sort(key=lambda m: abs(m.accuracy - floor))
+    noise = [math.hypot(a.standard_error, b.standard_error) for a, b in itertools.pairwise(leading)]
+    steps = [b.accuracy - a.accuracy for a, b in itertools.pairwise(leading)]
+    near = [step <= CONFIDENCE_Z * error for step, error in zip(steps, noise, strict=True)]
+    contested = [m for i, m in enumerate(leading) if any(near[max(i - 1, 0) : i + 1])]
+    spread = [[some[i] for i in _by_halving(len(some))] for some in (contested, leading)]
+    rest = [m for m, leads in pairs if not leads]
+    return list({m.point: m for m in [*unsure, *spread[0], *spread[1], *rest]}.values())
 
 
 def trial_seed(root: int, index: int) -> int:

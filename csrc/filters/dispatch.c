@@ -101,8 +101,8 @@ static bool valid_slide(const cs_images *images, const cs_waves *waves) {
 }
 
 int64_t cs_slide_scratch_bytes(int64_t width, int64_t radius) {
-    const int64_t columns = smaller(512, width);
-    return (columns + 2 * radius + 34) * 24 * 4 + (2 * 560 + 4 * radius + 256) * 8 + width * 4 + 8192;
+    const int64_t columns = smaller(1024, width) + 2 * radius + 34;
+    return columns * (16 + 8) * 4 + (1024 + 256 + 4 * radius + 64) * 8 + width * 4 + 8192;
 }
 
 cs_status cs_slide_u8(const cs_images *images, const uint8_t *src, const cs_waves *waves, void *scratch,

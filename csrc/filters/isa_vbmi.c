@@ -49,64 +49,96 @@ INLINE void add_dots(__m512i *sum, __m512i weights, __m512i pixels) {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(weights), "v"(pixels));
 }
 
+/* Entry (at mod 128) of the table low, high. In assembler, since GCC 12 would rather load `low` again than copy `at`. */
+INLINE __m512i look_up(__m512i at, __m512i low, __m512i high) {
+    __asm__("vpermi2b %2, %1, %0" : "+v"(at) : "v"(low), "v"(high));
+    return at;
+}
+
 #define UNROLL _Pragma("GCC unroll 4")
 
-/* All taps of the block at column x: of its half `half` with `vectors` 2, of both with 4. `channels`, `planes`, `upper`,
- * `vectors` and `half` are constants where this is inlined: only the lowest `upper` planes have weights for differences
- * of 127 and more. */
-INLINE table_sums sum_taps(const table_plan *plan, const cs_bilateral_tables *tables, int64_t x, int channels,
-                           int planes, int upper, int vectors, int half, int half_full) {
+/* What the compiler knows of a filter where it is inlined: channels; bytes of a weight, and how many of them, from the
+ * lowest, have weights for differences of 127 and more; from which difference on nothing has weight; vectors of a pass,
+ * 2 for one half of a block, 4 for both; whether only half of the block is there. */
+typedef struct {
+    int channels, planes, upper, reach, vectors, half_full;
+} table_kind;
+
+/* Add `group` quads that share a table, so that its registers are loaded once: the taps near[0 .. 4 * group - 1]. */
+INLINE void add_quads(table_sums *sums, const table_kind kind, const uint8_t *ring, int64_t line_stride,
+                      const int64_t *near, const uint8_t *weights, int group, int half, const __m512i centre[3][4]) {
     const __m512i ones = _mm512_set1_epi8(1), most = _mm512_set1_epi8(127);
+    __m512i pixel[2][3][4], apart[2][4];
+    __mmask64 far[2][4];
+    UNROLL for (int q = 0; q < group; ++q) {
+        UNROLL for (int c = 0; c < kind.channels; ++c) {
+            const uint8_t *at = ring + c * line_stride;
+            UNROLL for (int v = 0; v < kind.vectors; v += 2)
+                interleave(read_block(at + near[4 * q], kind.half_full), read_block(at + near[4 * q + 1], kind.half_full),
+                           read_block(at + near[4 * q + 2], kind.half_full),
+                           read_block(at + near[4 * q + 3], kind.half_full), half + v / 2, pixel[q][c] + v);
+            UNROLL for (int v = 0; v < kind.vectors; ++v) {
+                const __m512i difference =
+                    kind.upper ? _mm512_sub_epi8(_mm512_max_epi8(pixel[q][c][v], centre[c][v]),
+                                                 _mm512_min_epi8(pixel[q][c][v], centre[c][v]))
+                               : _mm512_abs_epi8(_mm512_subs_epi8(pixel[q][c][v], centre[c][v])); /* at most 128, which is as good */
+                apart[q][v] = c ? _mm512_adds_epu8(apart[q][v], difference) : difference;
+            }
+        }
+        if (kind.upper) UNROLL for (int v = 0; v < kind.vectors; ++v) {
+            if (kind.reach < 256)
+                apart[q][v] = _mm512_min_epu8(apart[q][v], _mm512_set1_epi8((char)(kind.reach - 1)));
+            far[q][v] = _mm512_movepi8_mask(apart[q][v]);
+        }
+    }
+    UNROLL for (int p = 0; p < kind.planes; ++p) {
+        const uint8_t *from = weights + p * 256;
+        const __m512i low = _mm512_load_si512(from), high = _mm512_load_si512(from + 64);
+        const __m512i third = _mm512_load_si512(from + 128);
+        UNROLL for (int q = 0; q < group; ++q) UNROLL for (int v = 0; v < kind.vectors; ++v) {
+            const __m512i near_at = p < kind.upper ? apart[q][v] : _mm512_min_epu8(apart[q][v], most);
+            __m512i weight = look_up(near_at, low, high);
+            if (p < kind.upper && kind.reach <= 192) /* 64 more entries are enough */
+                weight = _mm512_mask_permutexvar_epi8(weight, far[q][v], apart[q][v], third);
+            else if (p < kind.upper)
+                weight = _mm512_mask_blend_epi8(far[q][v], weight,
+                                                look_up(apart[q][v], third, _mm512_load_si512(from + 192)));
+            add_dots(&sums->weight[v][p], weight, ones);
+            UNROLL for (int c = 0; c < kind.channels; ++c) add_dots(&sums->pixel[c][v][p], weight, pixel[q][c][v]);
+        }
+    }
+}
+
+/* All taps of the block at column x, or of its half `half`. */
+INLINE table_sums sum_taps(const table_plan *plan, const cs_bilateral_tables *tables, const table_kind kind, int64_t x,
+                           int half) {
+    const uint8_t *ring = plan->ring + x;
     const int64_t *near = plan->near;
     table_sums sums;
     __m512i centre[3][4];
-    UNROLL for (int c = 0; c < channels; ++c) {
-        const __m512i p = read_block(plan->ring + near[4 * tables->quads] + c * plan->line_stride + x, half_full);
-        UNROLL for (int v = 0; v < vectors; v += 2) interleave(p, p, p, p, half + v / 2, centre[c] + v);
+    UNROLL for (int c = 0; c < kind.channels; ++c) {
+        const __m512i p = read_block(ring + near[4 * tables->quads] + c * plan->line_stride, kind.half_full);
+        UNROLL for (int v = 0; v < kind.vectors; v += 2) interleave(p, p, p, p, half + v / 2, centre[c] + v);
     }
-    UNROLL for (int v = 0; v < vectors; ++v) UNROLL for (int p = 0; p < planes; ++p) {
+    UNROLL for (int v = 0; v < kind.vectors; ++v) UNROLL for (int p = 0; p < kind.planes; ++p) {
         sums.weight[v][p] = _mm512_setzero_si512();
-        UNROLL for (int c = 0; c < channels; ++c) sums.pixel[c][v][p] = _mm512_setzero_si512();
+        UNROLL for (int c = 0; c < kind.channels; ++c) sums.pixel[c][v][p] = _mm512_setzero_si512();
     }
-    for (int64_t k = 0; k < tables->quads; ++k, near += 4) {
-        const uint8_t *from = tables->weights + tables->table[k] * planes * 256;
-        if (planes == 1 && tables->shift[k]) { /* the nearer taps have a coarser unit */
+    int64_t k = 0;
+    for (; kind.planes > 1 && k < 2 * tables->pairs; k += 2, near += 8)
+        add_quads(&sums, kind, ring, plan->line_stride, near,
+                  tables->weights + tables->table[k] * kind.planes * 256, 2, half, centre);
+    for (; k < tables->quads; ++k, near += 4) {
+        if (kind.planes == 1 && tables->shift[k]) { /* the nearer taps have a coarser unit */
             const __m128i by = _mm_cvtsi64_si128(tables->shift[k]);
-            UNROLL for (int v = 0; v < vectors; ++v) {
+            UNROLL for (int v = 0; v < kind.vectors; ++v) {
                 sums.weight[v][0] = _mm512_sra_epi32(sums.weight[v][0], by);
-                UNROLL for (int c = 0; c < channels; ++c)
+                UNROLL for (int c = 0; c < kind.channels; ++c)
                     sums.pixel[c][v][0] = _mm512_sra_epi32(sums.pixel[c][v][0], by);
             }
         }
-        __m512i pixel[3][4], apart[4];
-        UNROLL for (int c = 0; c < channels; ++c) {
-            const uint8_t *at = plan->ring + c * plan->line_stride + x;
-            UNROLL for (int v = 0; v < vectors; v += 2)
-                interleave(read_block(at + near[0], half_full), read_block(at + near[1], half_full),
-                           read_block(at + near[2], half_full), read_block(at + near[3], half_full), half + v / 2,
-                           pixel[c] + v);
-            UNROLL for (int v = 0; v < vectors; ++v) {
-                const __m512i difference =
-                    upper ? _mm512_sub_epi8(_mm512_max_epi8(pixel[c][v], centre[c][v]),
-                                            _mm512_min_epi8(pixel[c][v], centre[c][v]))
-                          : _mm512_abs_epi8(_mm512_subs_epi8(pixel[c][v], centre[c][v])); /* at most 128, which is as good */
-                apart[v] = c ? _mm512_adds_epu8(apart[v], difference) : difference;
-            }
-        }
-        UNROLL for (int p = planes - 1; p >= 0; --p) {
-            const __m512i low = _mm512_load_si512(from + p * 256), high = _mm512_load_si512(from + p * 256 + 64);
-            UNROLL for (int v = 0; v < vectors; ++v) {
-                __m512i weight;
-                if (p < upper)
-                    weight = _mm512_mask_blend_epi8(
-                        _mm512_movepi8_mask(apart[v]), _mm512_permutex2var_epi8(low, apart[v], high),
-                        _mm512_permutex2var_epi8(_mm512_load_si512(from + p * 256 + 128), apart[v],
-                                                 _mm512_load_si512(from + p * 256 + 192)));
-                else weight = _mm512_permutex2var_epi8(low, _mm512_min_epu8(apart[v], most), high);
-                add_dots(&sums.weight[v][p], weight, ones);
-                UNROLL for (int c = 0; c < channels; ++c) add_dots(&sums.pixel[c][v][p], weight, pixel[c][v]);
-            }
-        }
+        add_quads(&sums, kind, ring, plan->line_stride, near,
+                  tables->weights + tables->table[k] * kind.planes * 256, 1, half, centre);
     }
     return sums;
 }
@@ -118,25 +150,25 @@ INLINE __m512 whole_sum(const __m512i sum[3], int planes) {
     return total;
 }
 
-/* BLOCK pixels of one row, or half of them. */
-INLINE void filter_block(const table_plan *plan, const cs_bilateral_tables *tables, int64_t x, int channels, int planes,
-                         int upper, int half_full) {
+/* BLOCK pixels of one row, or half of them. `kind` comes without `vectors`. */
+INLINE void filter_block(const table_plan *plan, const cs_bilateral_tables *tables, table_kind kind, int64_t x) {
     const __m512 own = _mm512_set1_ps(tables->own);
-    const int vectors = channels * planes == 1 && !half_full ? 4 : 2; /* as many sums as the registers hold */
+    const int vectors = kind.channels * kind.planes == 1 && !kind.half_full ? 4 : 2; /* as many sums as the registers hold */
+    kind.vectors = vectors;
     __m512i words[3][2];
     UNROLL for (int half = 0; half < 2; ++half) {
-        if (half * (half_full ? 4 : vectors) == 4) continue;
-        const table_sums sums = sum_taps(plan, tables, x, channels, planes, upper, vectors, half, half_full);
-        UNROLL for (int c = 0; c < channels; ++c) {
+        if (half * (kind.half_full ? 4 : vectors) == 4) continue;
+        const table_sums sums = sum_taps(plan, tables, kind, x, half);
+        UNROLL for (int c = 0; c < kind.channels; ++c) {
             const __m512i p =
-                read_block(plan->ring + plan->near[4 * tables->quads] + c * plan->line_stride + x, half_full);
+                read_block(plan->ring + plan->near[4 * tables->quads] + c * plan->line_stride + x, kind.half_full);
             UNROLL for (int v = 0; v < vectors; v += 2) {
                 __m512i result[2], centre[2];
                 interleave(p, p, p, p, half + v / 2, centre);
                 UNROLL for (int i = 0; i < 2; ++i) {
                     const __m512 here = _mm512_cvtepi32_ps(_mm512_srai_epi32(centre[i], 24));
-                    const __m512 sum = _mm512_fmadd_ps(own, here, whole_sum(sums.pixel[c][v + i], planes));
-                    const __m512 weight = _mm512_add_ps(own, whole_sum(sums.weight[v + i], planes));
+                    const __m512 sum = _mm512_fmadd_ps(own, here, whole_sum(sums.pixel[c][v + i], kind.planes));
+                    const __m512 weight = _mm512_add_ps(own, whole_sum(sums.weight[v + i], kind.planes));
                     const __m512 value = _mm512_add_ps(_mm512_div_ps(sum, weight), _mm512_set1_ps(128.5f));
                     result[i] = _mm512_cvttps_epi32(value);
                 }
@@ -144,9 +176,9 @@ INLINE void filter_block(const table_plan *plan, const cs_bilateral_tables *tabl
             }
         }
     }
-    UNROLL for (int c = 0; c < channels; ++c) {
+    UNROLL for (int c = 0; c < kind.channels; ++c) {
         uint8_t *to = plan->out + c * plan->line_stride + x;
-        if (half_full) {
+        if (kind.half_full) {
             const __m512i apart = _mm512_packus_epi16(words[c][0], words[c][0]);
             const __m512i pixels = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 0, 2, 4, 6), apart);
             _mm256_storeu_si256((void *)to, _mm512_castsi512_si256(pixels));
@@ -155,21 +187,21 @@ INLINE void filter_block(const table_plan *plan, const cs_bilateral_tables *tabl
 }
 
 static void filter_row(const table_plan *plan, const cs_bilateral_tables *tables, int64_t width, int64_t channels) {
-#define ROW(CHANNELS, PLANES, UPPER)                                                                             \
-    do {                                                                                                         \
-        int64_t x = 0;                                                                                           \
-        for (; x + BLOCK / 2 < width; x += BLOCK) filter_block(plan, tables, x, CHANNELS, PLANES, UPPER, 0);      \
-        if (x < width) filter_block(plan, tables, x, CHANNELS, PLANES, UPPER, 1);                                 \
+#define ROW(...)                                                                                                        \
+    do {                                                                                                                \
+        int64_t x = 0;                                                                                                  \
+        for (; x + BLOCK / 2 < width; x += BLOCK) filter_block(plan, tables, (table_kind){__VA_ARGS__, 0, 0}, x);       \
+        if (x < width) filter_block(plan, tables, (table_kind){__VA_ARGS__, 0, 1}, x);                                  \
     } while (0)
     if (channels == 3) {
-        if (tables->upper) ROW(3, 1, 1);
-        else ROW(3, 1, 0);
+        if (tables->upper) ROW(3, 1, 1, 256);
+        else ROW(3, 1, 0, 127);
     } else if (tables->planes == 1) {
-        if (tables->upper) ROW(1, 1, 1);
-        else ROW(1, 1, 0);
-    } else if (tables->upper == 0) ROW(1, 3, 0);
-    else if (tables->upper <= 2) ROW(1, 3, 2);
-    else ROW(1, 3, 3);
+        if (tables->upper) ROW(1, 1, 1, 256);
+        else ROW(1, 1, 0, 127);
+    } else if (tables->upper == 0) ROW(1, 3, 0, 127);
+    else if (tables->upper <= 2 && tables->reach <= 192) ROW(1, 3, 2, 192);
+    else ROW(1, 3, 3, 256);
 #undef ROW
 }
 

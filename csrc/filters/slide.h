@@ -10,10 +10,12 @@
  *
  * LANES rows of a tile are filtered at a time, so that what lies between the filters stays in the first-level cache: down,
  * LANES columns side by side, their sums kept from strip to strip; turned on their way out, so that the same routine then
- * goes along the rows. Rounding errors add up on the way: each tile starts afresh.
+ * goes along the rows. Rounding errors add up on the way: sums start afresh after
+ * SLIDE_ROWS rows, where a tile ends, and after SLIDE_STEPS columns.
  */
 #define SLIDE_ROWS 256
-#define SLIDE_COLUMNS 512
+#define SLIDE_COLUMNS 1024 /* of a tile: its strip stays in the second-level cache, its halo is small beside it */
+#define SLIDE_STEPS 512
 
 #define LANES MOST_LANES
 #undef V

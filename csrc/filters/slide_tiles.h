@@ -29,24 +29,26 @@ static inline __attribute__((always_inline)) void P(slide_along)(const slide_pla
                                                                  const cs_waves *waves) {
     enum { IN_LANE = 4 / sizeof(PIXEL) }; /* pixels in a lane */
     const slide_factors by = factors_of(waves);
-    slide_state state;
-    slide_start_f32(plan->along, 0, waves, &state);
-    const int64_t chunks = round_up(width, LANES * IN_LANE) / (LANES * IN_LANE);
-    const int64_t row_bytes = images->dst_row * (int64_t)sizeof(PIXEL);
-    for (int64_t c = 0; c < chunks; ++c) {
-        const int64_t x = c * LANES * IN_LANE;
-        for (int64_t j = LANES + c * LANES / chunks; j < LANES + (c + 1) * LANES / chunks; ++j)
-            fetch_to_write((uintptr_t)to + (uintptr_t)(j * row_bytes), width * (int64_t)sizeof(PIXEL));
-        V(vf) block[LANES];
-        if (sizeof(PIXEL) == 4) slide_steps_f32(plan->along, 0, x, LANES, waves->radius, &by, &state, block);
-        else for (int i = 0; i < LANES; ++i) {
-            V(vf) column[4] = {{0}};
-            if (x + 4 * i < width) slide_steps_f32(plan->along, 0, x + 4 * i, 4, waves->radius, &by, &state, column);
-            block[i] = pack_columns(column); /* the kernel may overshoot black and white */
+    const int64_t row_bytes = images->dst_row * (int64_t)sizeof(PIXEL), row_length = width * (int64_t)sizeof(PIXEL);
+    const int64_t chunk = LANES * IN_LANE, chunks = round_up(width, chunk) / chunk;
+    for (int64_t c = 0; c < chunks;) {
+        slide_state state;
+        slide_start_f32(plan->along + c * chunk, 0, waves, &state);
+        for (const int64_t end = smaller(chunks, c + SLIDE_STEPS / chunk); c < end; ++c) {
+            const int64_t x = c * chunk;
+            for (int64_t j = LANES + c * LANES / chunks; j < LANES + (c + 1) * LANES / chunks; ++j)
+                fetch_to_write((uintptr_t)to + (uintptr_t)(j * row_bytes), row_length);
+            V(vf) block[LANES];
+            if (sizeof(PIXEL) == 4) slide_steps_f32(plan->along, 0, x, LANES, waves->radius, &by, &state, block);
+            else for (int i = 0; i < LANES; ++i) {
+                V(vf) column[4] = {{0}};
+                if (x + 4 * i < width) slide_steps_f32(plan->along, 0, x + 4 * i, 4, waves->radius, &by, &state, column);
+                block[i] = pack_columns(column); /* the kernel may overshoot black and white */
+            }
+            transpose(block);
+            const int64_t bytes = smaller(chunk, width - x) * (int64_t)sizeof(PIXEL);
+            for (int64_t i = 0; i < rows; ++i) copy_bytes(block + i, bytes, to + i * images->dst_row + x);
         }
-        transpose(block);
-        const int64_t bytes = smaller(LANES * IN_LANE, width - x) * (int64_t)sizeof(PIXEL);
-        for (int64_t i = 0; i < rows; ++i) copy_bytes(block + i, bytes, to + i * images->dst_row + x);
     }
 }
 

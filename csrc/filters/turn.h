@@ -54,9 +54,9 @@ static inline V(vf) column_u8(const uint8_t *from) {
 #elif defined(__AVX2__)
     return (V(vf))_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)from)));
 #else
-    V(vf) value;
-    for (int i = 0; i < LANES; ++i) value[i] = (float)from[i];
-    return value;
+    uint8_t pixels __attribute__((vector_size(LANES)));
+    memcpy(&pixels, from, sizeof pixels);
+    return __builtin_convertvector(pixels, V(vf));
 #endif
 }
 

@@ -1,13 +1,13 @@
 """Hypervolume of every search method on the synthetic problems, in % of the true front, at equal numbers of trainings.
 
-`python -m tests.bench.search_methods [SEEDS] [METHOD ...]` prints one line per method and problem as it is finished.
+`python -m tests.bench.search_methods [--seeds 3] [--trainings 1000] [--methods dp nsga2 ...] [--problems cliff ...]`
+prints one line per method and problem as it is finished; a problem is named by any part of its name.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
-import sys
-import time
 from collections.abc import Sequence
 
 from codesign.search import Budget, search
@@ -47,21 +47,29 @@ def shares(problem: Problem, trials: Sequence[Trial], optimum: object) -> list[f
     return found
 
 
-def main(seeds: int = 1, methods: Sequence[str] = ("dp", "nsga2 + uniform", "random")) -> None:
-    """Print the table; CPU seconds are those of the search itself, for all of its trainings."""
-    print(f"{'problem':26s}{'method':18s}" + "".join(f"{n:>8d}" for n in CHECKPOINTS) + "   lowest at 200   own CPU s")
-    for name in methods:
-        method, uniform_start, trainings = METHODS[name]
+def main() -> None:
+    """Print the table: mean, deviation between problems and lowest; CPU seconds of the search itself per training."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--trainings", type=int, default=CHECKPOINTS[-1], help="no more than these")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--problems", nargs="+", default=[""])
+    asked = parser.parse_args()
+    print(f"{'problem':26s}{'method':18s}" + "".join(f"{n:>20d}" for n in CHECKPOINTS) + "  own CPU ms / training")
+    for name in asked.methods:
+        method, uniform_start, most = METHODS[name]
         for variant, drawn in VARIANTS.items():
-            rows, own_cpu_s = [], []
-            for seed in range(seeds):
+            if not any(part in variant for part in asked.problems):
+                continue
+            rows, own_cpu_ms = [], []
+            for seed in range(asked.seeds):
                 problem = draw(seed, **drawn)  # type: ignore[arg-type]
                 result = search(
                     problem.space,
                     latency=problem.latency,
                     layer_latency=problem.layer_latency,
                     accuracy=problem.accuracy,
-                    budget=Budget(trainings=trainings),
+                    budget=Budget(trainings=min(most, asked.trainings)),
                     method=method,
                     uniform_start=uniform_start,
                     seed=seed,
@@ -69,14 +77,14 @@ def main(seeds: int = 1, methods: Sequence[str] = ("dp", "nsga2 + uniform", "ran
                     finalist_seeds=1,
                 )
                 rows.append(shares(problem, result.trials, problem.optimum()))
-                own_cpu_s.append(result.own_cpu_s)
-            cells = "".join(f"{statistics.fmean(column):8.1f}" for column in zip(*rows, strict=True))
-            cells = cells.ljust(8 * len(CHECKPOINTS))
-            lowest = min(row[0] for row in rows)
-            print(f"{variant:26s}{name:18s}{cells}{lowest:16.1f}{statistics.median(own_cpu_s):12.1f}", flush=True)
+                own_cpu_ms.append(1e3 * result.own_cpu_s / result.trainings)
+            cells = [
+                f"{statistics.fmean(c):.1f} +- {statistics.stdev(c) if len(c) > 1 else 0:.1f} ({min(c):.1f})"
+                for c in zip(*rows, strict=True)
+            ]
+            table = "".join(f"{cell:>20s}" for cell in cells).ljust(20 * len(CHECKPOINTS))
+            print(f"{variant:26s}{name:18s}{table}{statistics.median(own_cpu_ms):23.1f}", flush=True)
 
 
 if __name__ == "__main__":
-    started_s = time.process_time()
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3, sys.argv[2:] or tuple(METHODS))
-    print(f"{time.process_time() - started_s:.0f} CPU s")
+    main()

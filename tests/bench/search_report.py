@@ -124,6 +124,8 @@ def methods_table(runs: Sequence[Run], yardstick: Yardstick) -> tuple[list[str],
     rows: list[dict[str, object]] = []
     for variant in VARIANTS:
         own = [r for r in runs if r.variant == variant]
+        if not own:
+            continue
         cells = [interval([at(curves[variant, r.seed], share * whole_s) for r in own]) for share in SHARES]
         cells += [interval([curves[variant, r.seed][-1][1] for r in own]), interval([yardstick.smooth(r) for r in own])]
         lines.append(f"| {variant} | {' | '.join(cells)} |")
@@ -155,6 +157,8 @@ def picks_table(bench: Bench, runs: Sequence[Run]) -> list[str]:
     for variant in VARIANTS:
         for i, drop in enumerate(DROPS):
             own = [r.picks[i] for r in runs if r.variant == variant]
+            if not own:
+                continue
             speeds = [interval([other.latency_s / p.latency_s for p in own]) for other in uniform.values()]
             values = [x for p in own for x in lost(p)]
             lines.append(f"| {variant}, <= {100 * drop:g} points | {' | '.join(speeds)} | {interval(values)} |")
@@ -216,6 +220,8 @@ def draw(runs: Sequence[Run], yardstick: Yardstick, path: Path) -> None:
     grid = [last_s * i / 200 for i in range(201)]
     for variant in VARIANTS:
         curves = [yardstick.curve(r) for r in runs if r.variant == variant]
+        if not curves:
+            continue
         values = [[at(curve, x) for curve in curves] for x in grid]
         style = "-" if variant in METHODS else "--"
         axes.plot(grid, [fmean(v) for v in values], style, color=COLOURS[variant], label=variant)

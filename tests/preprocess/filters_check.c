@@ -72,7 +72,7 @@ static void check(int64_t height, int64_t width, int64_t radius, int32_t border,
             int64_t zero[1] = {0};
             uint8_t *table = aligned_alloc(64, 3 * 256);
             memset(table, 9, 3 * 256);
-            cs_bilateral_tables tables = {1, 1, 1, 255.0f, zero, zero, dy, dx, table};
+            cs_bilateral_tables tables = {1, 1, 256, 1, 0, 255.0f, zero, zero, dy, dx, table};
             RUN(bilateral_table, u8, bytes, byte_result, cs_bilateral_table_scratch_bytes(height, width, radius, 3, 1),
                 &how, &tables);
             images.planes = 3, how.channels = 1, tables.planes = 3;

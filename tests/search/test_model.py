@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from codesign import uniform
 from codesign.search import Group, SearchLayer, Space
-from codesign.search.model import fit, prior_of
+from codesign.search.model import Link, fit, prior_of
 from codesign.testing import spaces
 
 
@@ -22,21 +22,26 @@ def test_effects_are_differences_of_the_mean(space, seed):
     known = sampled(space, rng, 12)
     model = fit(prior_of(space, proxy=lambda p: float(len(p.channels))), known, rng.random(12), np.full(12, 0.01))
     here = sampled(space, rng, 1)[0]
-    effects, base = model.effects_at(here)
-    assert base == pytest.approx(model.mean([here])[0], abs=1e-9)
+    link, effects = model.link, model.effects_at(here)
     for d, size in enumerate(space.sizes):
         moved = [(*here[:d], entry, *here[d + 1 :]) for entry in range(size)]
-        np.testing.assert_allclose(effects[d], model.mean(moved) - base, atol=1e-8)
+        errors = model.mean(moved)
+        expected = link.latent_of(errors) - link.latent_of(model.mean([here]))
+        plain = np.maximum(errors, model.mean([here])[0]) < link.origin + 0.9  # above, the link ends or flattens out
+        np.testing.assert_allclose(effects[d][plain], expected[plain], atol=1e-6)
 
 
 @settings(max_examples=15, deadline=None)
 @given(spaces(), st.integers(0, 2**32 - 1))
 def test_what_was_measured_is_known_better_than_what_was_not_and_never_worse_than_its_noise(space, seed):
     rng = np.random.default_rng(seed)
-    known = sampled(space, rng, 6)
-    model = fit(prior_of(space), known, rng.random(6), np.full(6, 0.01))
-    # Posterior variance of a measured value is at most its noise variance; the noise grows with the loss, by 3 % of it.
-    assert (model.deviation(known) <= np.hypot(0.01, 0.03) + 1e-6).all()
+    known, errors = sampled(space, rng, 6), rng.uniform(0.1, 0.3, 6)
+    model = fit(prior_of(space), known, errors, np.full(6, 0.01))
+    # Posterior variance of a measured sum is at most that of its noise and of the misfit, which is at most 10 % of it.
+    sums = model.link.latent_of(errors)
+    noise = np.hypot(0.01 / model.link.slope_at(sums), 0.1 * sums)
+    there = model.link.slope_at(model.link.latent_of(model.mean(known)))
+    assert (model.deviation(known) <= noise * there + 1e-6).all()
 
 
 FORMATS = {f"e4m{m}": uniform(f"e4m{m}") for m in (7, 5, 3, 2, 1)}
@@ -92,3 +97,43 @@ def test_one_measurement_is_enough_to_begin():
     model = fit(prior_of(CHAIN), [(0,) * 8], np.array([0.1]), np.array([0.0]))
     assert model.mean([(0,) * 8])[0] == pytest.approx(0.1, abs=0.01)
     assert np.isfinite(model.deviation([(3,) * 8])[0])
+
+
+@pytest.mark.parametrize("bend", [-0.9, 0.0, 3.0, 30.0])
+def test_a_link_is_undone_by_its_inverse_and_rises(bend):
+    link = Link(bend=bend, origin=0.1)
+    errors = np.linspace(0.09, 0.95, 50)
+    sums = link.latent_of(errors)
+    np.testing.assert_allclose(link.error_of(sums), errors, atol=1e-12)
+    np.testing.assert_allclose(link.slope_at(sums)[1:-1], np.gradient(errors, sums)[1:-1], rtol=0.05)
+    assert np.isfinite(link.error_of(np.array([1e6])))
+
+
+def test_losses_that_amplify_each_other_get_a_link_and_losses_that_add_up_do_not():
+    rng = np.random.default_rng(0)
+    known, others = sampled(CHAIN, rng, 80), sampled(CHAIN, rng, 300)
+    noise = 0.002 * rng.standard_normal(80)
+
+    def amplified(rows):
+        return 0.1 + np.expm1(10 * losses(rows)) / 100
+
+    straight = fit(prior_of(CHAIN), known, 0.1 + losses(known) + noise, np.full(80, 0.002))
+    bent = fit(prior_of(CHAIN), known, amplified(known) + noise, np.full(80, 0.002))
+    assert straight.link.bend <= 0
+    assert bent.link.bend > 0
+    inner = amplified(others) < 0.4
+    left = (bent.mean(others) - amplified(others))[inner]
+    assert np.sqrt(np.mean(left**2)) < 0.1 * np.std(amplified(others)[inner])
+
+
+def test_how_bad_a_broken_design_is_does_not_matter():
+    rng = np.random.default_rng(3)
+    known, others = sampled(CHAIN, rng, 80), sampled(CHAIN, rng, 300)
+    errors = 0.1 + 2 * losses(known)
+    broken = errors > 1 - 0.5 * (1 - errors.min())  # less than half of the best accuracy
+    assert 10 < broken.sum() < 70
+    fitted = [fit(prior_of(CHAIN), known, np.where(broken, e, errors), np.full(80, 0.002)) for e in (0.8, 0.95)]
+    np.testing.assert_allclose(fitted[0].mean(others), fitted[1].mean(others))
+    good = 0.1 + 2 * losses(others) < 0.5
+    left = (fitted[0].mean(others) - 0.1 - 2 * losses(others))[good]
+    assert np.sqrt(np.mean(left**2)) < 0.3 * np.std(2 * losses(others)[good])

@@ -24,6 +24,7 @@ from codesign.search import (
     standard_baselines,
 )
 from codesign.search.evolve import population_of
+from codesign.search.fidelity import promotions
 
 FORMATS = {name: uniform(name) for name in ("bf16", "e4m3", "e3m2", "e2m1")}
 LAYERS = ("a", "b", "c", "d")
@@ -209,7 +210,9 @@ def test_a_ladder_spends_full_trainings_on_what_can_still_be_on_the_front():
             assert proposal.continued_from == reached
             reached = proposal.fidelity
     # Everything left behind is dominated by a full training even at its optimistic bound: +0.05 x (1 - fidelity) at most.
-    for climbs in by_design.values():
+    # What the budget no longer reached is not left behind.
+    waiting = {(p.point, p.seed) for p in promotions(result.trials, (0.1, 0.4, 1.0))}
+    for climbs in [climbs for key, climbs in by_design.items() if key not in waiting]:
         if climbs[-1].fidelity < 1.0 and climbs[-1].fidelity > 0.1:
             point = climbs[-1].point
             assert any(
@@ -299,7 +302,7 @@ def test_a_budget_must_allow_something(wrong):
         Budget(**wrong)
 
 
-def test_a_model_that_ranks_badly_is_said_and_nsga2_goes_on():
+def test_a_model_that_ranks_badly_is_said_and_nsga2_proposes_half():
     def capricious(point, seed, fidelity):
         """No smooth function of the decisions: a hash of the whole design, far above the noise."""
         own = random.Random(str(point.to_json())).random()
@@ -307,11 +310,16 @@ def test_a_model_that_ranks_badly_is_said_and_nsga2_goes_on():
 
     result = run(accuracy=capricious, budget=Budget(trainings=120))
     assert result.agreement.weak
-    assert any("went on with nsga2" in note for note in result.notes)
-    assert any(t.proposal.origin is Origin.EXPLORE for t in result.trials)
+    assert any("nsga2 proposed" in note for note in result.notes)
+    origins = {}
+    for t in result.trials:
+        origins.setdefault(t.batch, []).append(t.proposal.origin)
+    mixed = [batch for batch in origins.values() if Origin.EXPLORE in batch]
+    assert mixed
+    assert all(batch.count(Origin.FRONT) >= len(batch) // 2 for batch in mixed)
     good = run(budget=Budget(trainings=120))
     assert not good.agreement.weak
-    assert not any("nsga2" in note for note in good.notes)
+    assert not any("nsga2 proposed" in note for note in good.notes)
 
 
 def test_noise_that_hides_the_ranking_is_not_blamed_on_the_model():
