@@ -9,6 +9,7 @@ quantizers", IEEE Trans. ASSP 36(9), 1988. The sum without the rounding to whole
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,7 @@ from codesign.quantize.allocate import Allocation, allocate
 from codesign.quantize.scales import ScaleRule
 
 WATER_FILLING = "water-filling"
+_EQUAL = 1e-9  # savings that differ by less, relatively, are the same
 WIDTHS = (2, 3, 4, 5, 6, 7, 8)
 
 
@@ -46,7 +48,7 @@ def distribute_bits(
         if place[channel] == start and bits <= left:
             place[channel] = stop
             left -= bits
-            total -= saving * bits
+            total -= float(errors[channel, start] - errors[channel, stop])
         elif bound is None:
             bound = total - saving * left
     bound = total if bound is None else bound
@@ -60,14 +62,17 @@ def distribute_bits(
 def _steps(channel: int, row: npt.NDArray[np.float64], widths: Sequence[int]) -> list[tuple[float, int, int, int]]:
     """(error saved by each bit, channel, place, next place) along the lower convex hull of error over width."""
     steps = []
-    start = 0
+    start, least = 0, math.inf
     while start < len(widths) - 1:
         savings = [(row[start] - row[stop]) / (widths[stop] - widths[start]) for stop in range(start + 1, len(widths))]
         best = max(savings)
         if best <= 0:
             break
-        stop = start + 1 + max(i for i, saving in enumerate(savings) if saving == best)
-        steps.append((float(best), channel, start, stop))
+        stop = (
+            start + 1 + next(i for i, saving in enumerate(savings) if saving >= best * (1 - _EQUAL))
+        )  # of equals the nearest
+        least = min(least, float(best))  # falls, also where rounding errors would have it rise
+        steps.append((least, channel, start, stop))
         start = stop
     return steps
 
