@@ -23,11 +23,12 @@ from functools import partial
 from pathlib import Path
 
 from codesign.design import DesignPoint
+from codesign.errors import InfeasibleError
 from codesign.loop.run import Prepared, prepare
 from codesign.loop.settings import load_settings
 from codesign.loop.space import baseline_points
 from codesign.search import Budget, Group, Measured, Measurement, SearchResult, Space, Trial, TrialLog, search
-from codesign.search.front import summarise
+from codesign.search.front import ParetoFront, summarise
 
 CONFIG = "configs/searches/fashion-mnist-short.toml"
 METHODS = ("dp", "nsga2", "tpe", "random")
@@ -125,19 +126,22 @@ class Bench:
         points = baseline_points(pricing.workload, settings.space)
         points = {label: points[label] for label in (points if labels is None else labels)}
         with TrialLog(self.folder / name) as log:
-            result = search(
-                space,
-                latency=lambda point: pricing.latency_s(change(point)),
-                accuracy=lambda point, seed, fidelity: self.accuracy(change(point), seed, fidelity),
-                budget=Budget(trainings=trainings),
-                method=method,
-                seed=seed,
-                layer_latency=None if tables is None else lambda layer: tables[layer.name],
-                baselines=points,
-                accuracy_floor=ACCURACY_FLOOR,
-                ladder=settings.search.ladder,
-                log=log,
-            )
+            try:
+                result = search(
+                    space,
+                    latency=lambda point: pricing.latency_s(change(point)),
+                    accuracy=lambda point, seed, fidelity: self.accuracy(change(point), seed, fidelity),
+                    budget=Budget(trainings=trainings),
+                    method=method,
+                    seed=seed,
+                    layer_latency=None if tables is None else lambda layer: tables[layer.name],
+                    baselines=points,
+                    accuracy_floor=ACCURACY_FLOOR,
+                    ladder=settings.search.ladder,
+                    log=log,
+                )
+            except InfeasibleError as error:  # nothing that was measured is accurate enough: an outcome like any other
+                result = without_best(log.trials, str(error))
         trials = tuple(replace(t, proposal=replace(t.proposal, point=change(t.point))) for t in result.trials)
         summary = self.folder / name / "summary.json"
         if not summary.is_file():  # a run that is only read again spends nothing
@@ -145,6 +149,22 @@ class Bench:
             agreement = None if result.agreement is None else asdict(result.agreement)
             summary.write_text(json.dumps({**spent, "agreement": agreement, "notes": result.notes}, indent=1) + "\n")
         return replace(result, trials=trials)
+
+
+def without_best(trials: Sequence[Trial], note: str) -> SearchResult:
+    """The result of a search of which nothing can be handed out."""
+    spent = [t.measurement for t in trials if t.measurement is not None]
+    return SearchResult(
+        front=ParetoFront.of_trials(trials),
+        best=None,
+        trials=tuple(trials),
+        agreement=None,
+        notes=(note,),
+        trainings=sum(t.trainings for t in trials),
+        training_cpu_s=sum(m.cpu_s for m in spent),
+        training_wall_s=sum(m.wall_s for m in spent),
+        own_cpu_s=float("nan"),
+    )
 
 
 def _name(variant: str, seed: int) -> str:
