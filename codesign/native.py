@@ -9,7 +9,7 @@ except ImportError as error:
         f"the compiled core of codesign is missing ({error}); build it with `pip install -e .`"
     ) from error
 
-EXPECTED_ABI = 5  # CS_ABI_VERSION of the csrc/codesign.h that this Python code was written for
+EXPECTED_ABI = 6  # CS_ABI_VERSION of the csrc/codesign.h that this Python code was written for
 
 if lib.cs_abi_version() != EXPECTED_ABI:
     raise ImportError(

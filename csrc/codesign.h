@@ -17,7 +17,7 @@
 /* cdef: begin */
 
 /* Raised whenever a struct or a signature below changes; compared with the Python side at import. */
-#define CS_ABI_VERSION 5
+#define CS_ABI_VERSION 6
 
 typedef enum {
     CS_OK = 0,
