@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional
 
 from codesign import FloatFormat
 from codesign.errors import ConfigError, ModelError
@@ -14,6 +13,7 @@ from codesign.nn.lowp import Matmul, convert, round_optimizer_state, strip
 from codesign.nn.policy import Policy, Rounder, Scaling, _sample
 from codesign.prune import channel_groups, l1_importance, plan_from_counts, prune
 from codesign.quantize import Rounding, absmax_scale, allocate, matmul, round_to_format
+from tests.nn.short_training import small, train
 
 FLOAT = FloatFormat.parse("float32")
 E4M3 = FloatFormat.parse("e4m3fn")
@@ -183,20 +183,6 @@ def stateful_policy():
         error=Rounder(FloatFormat.parse("e5m2"), rounding=Rounding.STOCHASTIC, seed=5),
         gradient=Rounder(FloatFormat.parse("e3m4"), 0, Rounding.STOCHASTIC, seed=6),
     )
-
-
-def small():
-    torch.manual_seed(3)
-    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 6, 3), nn.Flatten(), nn.Linear(24, 5))
-
-
-def train(network, optimizer, first, last):
-    for step in range(first, last):
-        generator = torch.Generator().manual_seed(step)
-        x, target = torch.randn(4, 3, 4, 4, generator=generator), torch.randint(5, (4,), generator=generator)
-        optimizer.zero_grad()
-        functional.cross_entropy(network(x), target).backward()
-        optimizer.step()
 
 
 def test_a_training_that_goes_on_from_a_checkpoint_is_the_same_to_the_bit(tmp_path):

@@ -13,6 +13,7 @@ from codesign.nn.lowp import convert
 from codesign.nn.policy import Policy, Rounder, Scaling
 from codesign.prune import channel_groups, l1_importance, plan_from_counts, prune
 from codesign.quantize import absmax_scale, allocate, round_to_format
+from tests.nn.short_training import small, train
 
 E5M2 = FloatFormat.parse("e5m2")
 CLIPPING = Policy(
@@ -102,20 +103,6 @@ def test_autocast_multiplies_rounded_operands_in_its_own_format():
     y.backward(torch.ones_like(y))
     assert x.grad.dtype == layer.weight.grad.dtype == torch.float32
     assert (x.grad[x.detach().abs() > 1.05] == 0).all() and x.grad.abs().sum() > 0
-
-
-def small():
-    torch.manual_seed(3)
-    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 6, 3), nn.Flatten(), nn.Linear(24, 5))
-
-
-def train(network, optimizer, first, last):
-    for step in range(first, last):
-        generator = torch.Generator().manual_seed(step)
-        x, target = torch.randn(4, 3, 4, 4, generator=generator), torch.randint(5, (4,), generator=generator)
-        optimizer.zero_grad()
-        functional.cross_entropy(network(x), target).backward()
-        optimizer.step()
 
 
 def weight_as_used(layer):
