@@ -12,7 +12,7 @@ function drawMachines() {
   if (can.length) {
     const xs = can.map(mm2), ys = can.map(r => r.latency_s);
     const {svg, X, Y} = frame("machines", {low: Math.min(...xs) / 1.15, high: Math.max(...xs) * 1.15, log: true, label: "area of the accelerator (mm², log scale)", tick: t => String(parseFloat(t.toPrecision(3)))},
-      {low: Math.min(...ys) / 1.2, high: Math.max(...ys) * 1.2, log: true, label: "training time of its fastest design (s, log scale)", tick: t => round(t, "s")}, {left: 66});
+      {low: Math.min(...ys) / 1.2, high: Math.max(...ys) * 1.2, log: true, label: "training time (s, log scale)", tick: t => round(t, "s")}, {left: 66});
     const leading = can.filter(r => r.leading).sort((a, b) => mm2(a) - mm2(b));
     if (leading.length > 1) svg.append(el("path", {fill: "none", stroke: "var(--front)", "stroke-width": 1.5, d: leading.map((r, i) => i ? `H${X(mm2(r))}V${Y(r.latency_s)}` : `M${X(mm2(r))},${Y(r.latency_s)}`).join("")}));
     for (const r of can) {

@@ -43,12 +43,12 @@ function drawProgress() {
   const {latency_s, accuracy, steps} = run.progress, area = latency_s * (1 - accuracy);
   const last = steps[steps.length - 1], share = step => step.hypervolume / area;
   $("progress-note").textContent = `Area between the measured designs and ${quantity(latency_s, "s")} at ${percent(accuracy)} (time of ${titleOf(reference)}, ten points below the most accurate baseline), ` +
-    `in % of the area up to 0 s at 100 %. After ${last.trainings} trainings (${quantity(last.training_cpu_s, "s")} of CPU time): ${percent(share(last))}.`;
+    `in % of the area up to 0 s at 100 %. After ${parseFloat(last.trainings.toFixed(2))} trainings (${quantity(last.training_cpu_s, "s")} of CPU time): ${percent(share(last))}.`;
   const {svg, X, Y} = frame("progress", {low: 0, high: last.trainings, label: "trainings spent (full trainings)", tick: t => String(parseFloat(t.toPrecision(6)))},
     {low: 0, high: Math.max(...steps.map(share)) * 1.1 || 1, label: "hypervolume (%)", tick: t => String(parseFloat((100 * t).toPrecision(4)))});
   svg.append(el("path", {fill: "none", stroke: "var(--front)", "stroke-width": 2, d: `M${X(0)},${Y(0)}` + steps.map(s => `H${X(s.trainings)}V${Y(share(s))}`).join("")}));
   $("progress").setAttribute("aria-label", steps.filter((_, i) => i % Math.ceil(steps.length / 8) === 0 || i === steps.length - 1)
-    .map(s => `${s.trainings} trainings ${percent(share(s))}`).join(", "));
+    .map(s => `${parseFloat(s.trainings.toFixed(2))} trainings ${percent(share(s))}`).join(", "));
 }
 
 function draw() {

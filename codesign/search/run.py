@@ -16,7 +16,7 @@ from threadpoolctl import ThreadpoolController
 
 from codesign.design import DesignPoint, uniform
 from codesign.errors import CodesignError, ConfigError, CostError, did_you_mean
-from codesign.search.agreement import WEAK, Agreement, agreement_of
+from codesign.search.agreement import ENOUGH, WEAK, Agreement, agreement_of
 from codesign.search.dp import Problem, surrogate_of, wider_options
 from codesign.search.front import Measured, ParetoFront
 from codesign.search.hybrid import Hybrid
@@ -369,7 +369,7 @@ def _notes_on_model(problem: Problem, knowledge: Knowledge, agreement: Agreement
             f"nsga2 proposed {explored} designs while the model ranked its own badly (rank correlation of its last ones "
             f"{agreement.rank_correlation:.2f}, {agreement.attainable:.2f} attainable under the noise)"
         )
-    if agreement.designs and agreement.attainable < WEAK and not agreement.weak:
+    if agreement.designs >= ENOUGH and agreement.attainable < WEAK and not agreement.weak:
         notes.append(
             f"the noise of one training hides how the proposed designs rank (attainable rank correlation "
             f"{agreement.attainable:.2f}): more seeds or longer trainings are needed to tell them apart"
