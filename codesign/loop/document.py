@@ -38,8 +38,8 @@ def headline(
 ) -> tuple[str, int]:
     """One sentence on the design to look at first, and its trial.
 
-    best : trial of the fastest design that meets the limits of the run; without limits, the fastest searched design that
-        was measured at most half a point below uniform `rival`
+    That is `best`, the trial of the best design within the limits of the run; without limits, the fastest searched design
+    that was measured at most half a point below uniform `rival`.
     """
     by_label = {point["label"]: point for point in points if point["kind"] == "baseline"}
     base, other = by_label[reference], by_label[rival]

@@ -10,15 +10,14 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from codesign.design import DesignPoint
 from codesign.errors import ConfigError, InfeasibleError, located
 from codesign.loop.pricing import Pricing
-from codesign.loop.settings import HardwareSettings, Limits, SpaceSettings
+from codesign.loop.settings import HardwareSettings, Limits
+from codesign.loop.space import layer_costs
 from codesign.search import Idea, Learnt, Measured, Metric, Origin, Predicted, Space, Trial, learn
 from codesign.search.front import summarise
+from codesign.search.tables import LayerCost
 from codesign.whatif.axes import accelerator_keys, axes_of, with_values
 
 AT_ONCE = 4  # designs that are trained before the model is fitted again
@@ -90,7 +89,7 @@ def machines_of(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
-    tables: dict[str, dict[str, npt.NDArray[np.float64]]]
+    layer_costs: dict[str, LayerCost]
     latency_s: Callable[[DesignPoint], float]
     energy_j: Callable[[DesignPoint], float]
 
@@ -105,7 +104,6 @@ class HardwareLoop:
 
     machines: tuple[Machine, ...]
     space: Space
-    spaces: SpaceSettings
     limits: Limits
     baselines: Mapping[str, DesignPoint]
     trainings: int
@@ -147,11 +145,9 @@ class HardwareLoop:
     @cached_property
     def _known(self) -> list[_Known]:
         """What has been priced on each machine: the model changes with every training, the machines do not."""
-        levels = {group.name: group.levels for group in self.space.groups}
-        formats = list(self.spaces.options().values())
         return [
             _Known(
-                tables=machine.pricing.layer_tables(levels, formats),
+                layer_costs=layer_costs(machine.pricing, self.space),
                 latency_s=cache(machine.pricing.latency_s),
                 energy_j=cache(machine.pricing.energy_j),
             )
@@ -170,9 +166,7 @@ class HardwareLoop:
     ) -> Verdict:
         limits = self.limits
         metrics = {
-            "energy_j": Metric(
-                cost=known.energy_j, limit=limits.energy_j, layer_cost=lambda x: known.tables["energy_j"][x.name]
-            ),
+            "energy_j": Metric(cost=known.energy_j, limit=limits.energy_j, layer_cost=known.layer_costs["energy_j"]),
             "peak_memory_bytes": Metric(cost=machine.pricing.peak_memory_bytes, limit=limits.peak_memory_bytes),
         }
         priced = sorted(((known.latency_s(m.point), m) for m in good), key=lambda pair: pair[0])
@@ -185,7 +179,7 @@ class HardwareLoop:
         best_s, best = next(within, (float("inf"), None))
         front = learnt.front(
             latency=known.latency_s,
-            layer_latency=lambda layer: known.tables["latency_s"][layer.name],
+            layer_latency=known.layer_costs["latency_s"],
             metrics=metrics,
             accuracy_floor=floor,
         )

@@ -50,7 +50,8 @@ def fresh_network(settings: NetworkSettings, dataset: Dataset) -> nn.Module:
 class Laboratory:
     """Trains designs by the recipe of one configuration. Small, and can be sent to a worker.
 
-    paused : folder of trainings that ended on a rung of the ladder; a worker that does not see it trains from the start
+    paused : folder of trainings that ended on a rung of the ladder, if there is one; a worker that does not see it trains
+        from the start
     """
 
     settings: Settings
@@ -103,7 +104,7 @@ class Laboratory:
         """
         torch.set_num_threads(1)
         file = None
-        if self.paused is not None and len(self.settings.search.ladder) > 1:
+        if self.paused is not None:
             name = hashlib.sha256(json.dumps([point.to_json(), seed], sort_keys=True).encode()).hexdigest()[:24]
             file = self.paused / f"{name}.safetensors"
         return run_point(

@@ -24,7 +24,7 @@ from codesign.loop.laboratory import Laboratory
 from codesign.loop.pricing import Pricing
 from codesign.loop.provenance import provenance
 from codesign.loop.settings import Settings
-from codesign.loop.space import baseline_points, channel_levels, search_space
+from codesign.loop.space import baseline_points, channel_levels, layer_costs, search_space
 from codesign.report import render
 from codesign.search import Budget, Metric, SearchResult, Space, Trial, TrialLog, search
 from codesign.search.run import Evaluate, checked_ladder
@@ -105,14 +105,11 @@ def run_search(
         loop = HardwareLoop(
             machines=prepared.machines,
             space=prepared.space,
-            spaces=settings.space,
             limits=settings.limits,
             baselines=baselines,
             trainings=settings.hardware.trainings,
         )
-    layers = pricing.layer_tables(
-        {group.name: group.levels for group in prepared.space.groups}, list(settings.space.options().values())
-    )
+    layers = layer_costs(pricing, prepared.space)
     made_with = provenance(seed=settings.search.seed, data_sha256=prepared.laboratory.dataset.sha256)
     identity = {name: value for name, value in asdict(settings).items() if name not in ("title", "search", "hardware")}
     identity |= {"data_sha256": prepared.laboratory.dataset.sha256, "C sources": native.source_sha256()}
@@ -120,25 +117,23 @@ def run_search(
     with TrialLog(directory, fresh=fresh) as log:
         if fresh:
             shutil.rmtree(paused, ignore_errors=True)
+        laboratory = prepared.laboratory
         if len(settings.search.ladder) > 1:
             paused.mkdir(exist_ok=True)
+            laboratory = replace(laboratory, paused=paused.resolve())
         if on_resume is not None:
             on_resume(sum(trial.trainings for trial in log.trials))
         result = search(
             prepared.space,
             latency=pricing.latency_s,
-            accuracy=replace(prepared.laboratory, paused=paused.resolve()).accuracy,
+            accuracy=laboratory.accuracy,
             budget=Budget(trainings=settings.search.trainings),
             method=method,
             seed=settings.search.seed,
             ladder=settings.search.ladder,
-            layer_latency=lambda layer: layers["latency_s"][layer.name],
+            layer_latency=layers["latency_s"],
             metrics={
-                name: Metric(
-                    cost=cost,
-                    limit=getattr(settings.limits, name),
-                    layer_cost=(lambda layer: layers["energy_j"][layer.name]) if name == "energy_j" else None,
-                )
+                name: Metric(cost=cost, limit=getattr(settings.limits, name), layer_cost=layers.get(name))
                 for name, cost in pricing.metrics().items()
             },
             accuracy_floor=settings.limits.accuracy,

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from codesign.design import DesignPoint, uniform
 from codesign.loop.laboratory import Laboratory
+from codesign.loop.pricing import Pricing
 from codesign.loop.settings import SpaceSettings
 from codesign.nn.run import run_dense
 from codesign.prune import StructureConfig, channel_groups, counts_from_spectra, layer_spectra
 from codesign.search import Group, SearchLayer, Space, levels_from_ratios
+from codesign.search.tables import LayerCost
 from codesign.workload import Workload
 
 DEFAULT = uniform("fp32")  # of everything that is no layer of the space: the loss
@@ -74,6 +80,17 @@ def search_space(workload: Workload, levels: dict[str, tuple[int, ...]], setting
         ),
         default=DEFAULT,
     )
+
+
+def layer_costs(pricing: Pricing, space: Space) -> dict[str, LayerCost]:
+    """`latency_s` and `energy_j` of a whole run, each as a function that a search asks for the table of a layer."""
+    levels, formats = {group.name: group.levels for group in space.groups}, list(space.layers[0].formats.values())
+    tables = pricing.layer_tables(levels, formats)
+    return {cost: partial(_table_of, by_name) for cost, by_name in tables.items()}
+
+
+def _table_of(by_name: dict[str, npt.NDArray[np.float64]], layer: SearchLayer) -> npt.NDArray[np.float64]:
+    return by_name[layer.name]
 
 
 def baseline_points(workload: Workload, settings: SpaceSettings) -> dict[str, DesignPoint]:

@@ -26,7 +26,7 @@ from codesign.design import DesignPoint
 from codesign.errors import InfeasibleError
 from codesign.loop.run import Prepared, prepare
 from codesign.loop.settings import load_settings
-from codesign.loop.space import baseline_points
+from codesign.loop.space import baseline_points, layer_costs
 from codesign.search import Budget, Group, Measured, Measurement, SearchResult, Space, Trial, TrialLog, search
 from codesign.search.front import ParetoFront, summarise
 
@@ -118,10 +118,7 @@ class Bench:
         labels: Iterable[str] | None = None,
     ) -> SearchResult:
         pricing, settings = self.prepared.pricing, self.prepared.settings
-        tables = None
-        if change is None:
-            levels, formats = {g.name: g.levels for g in space.groups}, list(space.layers[0].formats.values())
-            tables = pricing.layer_tables(levels, formats)["latency_s"]
+        layer_latency = None if change else layer_costs(pricing, space)["latency_s"]
         change = change or (lambda point: point)
         points = baseline_points(pricing.workload, settings.space)
         points = {label: points[label] for label in (points if labels is None else labels)}
@@ -134,7 +131,7 @@ class Bench:
                     budget=Budget(trainings=trainings),
                     method=method,
                     seed=seed,
-                    layer_latency=None if tables is None else lambda layer: tables[layer.name],
+                    layer_latency=layer_latency,
                     baselines=points,
                     accuracy_floor=ACCURACY_FLOOR,
                     ladder=settings.search.ladder,

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from scipy.stats import t as student
 
 from codesign.hardware import Accelerator, load_accelerator
-from codesign.loop.space import baseline_points
+from codesign.loop.space import baseline_points, layer_costs
 from codesign.search import Learnt, Trial, hypervolume, learn, progress
 from codesign.search.front import ParetoFront, summarise, training_noise
 from codesign.search.trial import Origin
@@ -178,16 +178,12 @@ def accelerators() -> dict[str, Accelerator]:
 
 def hardware_table(bench: Bench, learnt: Learnt, floor: float) -> list[str]:
     """The fastest accurate design of each accelerator, on all of them."""
-    space, settings = bench.prepared.space, bench.prepared.settings
+    space = bench.prepared.space
     pricings = {name: replace(bench.prepared.pricing, accelerator=a) for name, a in accelerators().items()}
     chosen: dict[str, Pick] = {}
     for name, pricing in pricings.items():
-        tables = pricing.layer_tables(
-            {g.name: g.levels for g in space.groups}, list(settings.space.options().values())
-        )["latency_s"]
-        predicted = learnt.front(
-            latency=pricing.latency_s, layer_latency=lambda x, t=tables: t[x.name], accuracy_floor=floor
-        )
+        layer_latency = layer_costs(pricing, space)["latency_s"]
+        predicted = learnt.front(latency=pricing.latency_s, layer_latency=layer_latency, accuracy_floor=floor)
         sure = [d for d in predicted if d.accuracy - d.deviation >= floor] or list(predicted[-CANDIDATES:])
         for design in sure[:CANDIDATES]:
             values = [bench.accuracy(design.point, seed, 1.0).accuracy for seed in FRESH_SEEDS]

@@ -105,7 +105,6 @@ def test_what_is_trained_further_should_be_faster_on_a_machine_than_anything_mea
     loop = HardwareLoop(
         machines=prepared.machines,
         space=space,
-        spaces=settings.space,
         limits=Limits(accuracy=0.86),
         baselines=baseline_points(prepared.pricing.workload, settings.space),
         trainings=3,
