@@ -184,6 +184,6 @@ def run(name: str, images: Images, scratch_bytes: int, *arguments: Any, joint_ch
         pointer(images.result, images.ctype),
     )
     del kept
-    if status != lib.CS_OK:
+    if status != lib.CS_FILTER_OK:
         raise RuntimeError(f"cs_{name}_{images.suffix} answered status {status}: a bug, its arguments had been checked")
     return images.answer
