@@ -18,6 +18,7 @@ _BORDERS = {
     "replicate": lib.CS_BORDER_REPLICATE,
     "constant": lib.CS_BORDER_CONSTANT,
 }
+BORDERS = tuple(_BORDERS)
 _ISAS = {
     "portable": lib.CS_ISA_PORTABLE,
     "avx2": lib.CS_ISA_AVX2,

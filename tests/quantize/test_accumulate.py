@@ -12,8 +12,7 @@ from codesign import FloatFormat, Rounding, round_to_format
 from codesign.errors import FormatError, ModelError
 from codesign.quantize import matmul
 from codesign.quantize.accumulate import _matmul_torch
-from codesign.quantize.layout import ChannelFormats, Work
-from codesign.quantize.rounding import MODES
+from codesign.quantize.paths.layout import ChannelFormats, RoundingJob
 from codesign.testing import float_formats
 from tests.reference.rounding import finite_codes, round_exactly
 
@@ -95,12 +94,12 @@ def test_threads_and_kinds_of_array_do_not_change_a_bit(rounding, chunk):
 def test_other_devices_do_the_same(rounding, chunk):
     a, b = _random(9, 33, 17)  # products and sums of 8 are exact in float32, whatever their order
     fmt = FloatFormat.parse("e5m10")
-    work = Work(
-        mode=MODES[rounding], formats=ChannelFormats.of([fmt]), scale=None, axis=0, block=None, key=(1, 2), threads=1
+    job = RoundingJob(
+        rounding=rounding, formats=ChannelFormats.of([fmt]), scale=None, axis=0, block=None, key=(1, 2), threads=1
     )
     from codesign.quantize.accumulate import _matmul_numpy
 
-    here, there = _matmul_numpy(a, b, work, chunk), _matmul_torch(torch.from_numpy(a), torch.from_numpy(b), work, chunk)
+    here, there = _matmul_numpy(a, b, job, chunk), _matmul_torch(torch.from_numpy(a), torch.from_numpy(b), job, chunk)
     assert np.array_equal(here, there.numpy())
 
 
