@@ -1,4 +1,7 @@
-"""Accumulators of few bits. Evidence: an independent oracle, sums of Fractions; properties."""
+"""Accumulators of few bits. Evidence: an independent oracle, sums of Fractions; properties.
+
+The bits are promised on any machine: sums are in index order, by fused multiply-adds or exactly; no BLAS is asked.
+"""
 
 from fractions import Fraction
 

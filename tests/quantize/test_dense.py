@@ -1,4 +1,7 @@
-"""The fast path for dense arrays. Evidence: the general path, bit for bit, over formats, scales and layouts."""
+"""The fast path for dense arrays. Evidence: the general path, bit for bit, over formats, scales and layouts.
+
+The bits are promised on any machine: both paths are integer operations and exact float32 ones.
+"""
 
 import numpy as np
 import pytest

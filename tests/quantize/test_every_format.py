@@ -1,4 +1,7 @@
-"""Rounding to every format. Evidence: exhaustive at every decision of every E <= 8, M <= 10; a rational oracle."""
+"""Rounding to every format. Evidence: exhaustive at every decision of every E <= 8, M <= 10; a rational oracle.
+
+The bits are promised on any machine: integer operations and exact float32 ones.
+"""
 
 from fractions import Fraction
 

@@ -1,4 +1,7 @@
-"""Axes, blocks, strides, places and threads. Evidence: properties; everything equals a loop over plain roundings."""
+"""Axes, blocks, strides, places and threads. Evidence: properties; everything equals a loop over plain roundings.
+
+The bits are promised on any machine and with any number of threads: no operation depends on another element.
+"""
 
 import itertools
 import os

@@ -11,7 +11,8 @@ import numpy as np
 from codesign.errors import FormatError
 from codesign.formats import FloatFormat, Rounding
 
-NEAREST_EVEN, TOWARD_ZERO, STOCHASTIC = range(3)  # the roundings, as the loops know them; `elements` has a branch for each
+# The roundings, as the loops know them; `elements` has a branch for each.
+NEAREST_EVEN, TOWARD_ZERO, STOCHASTIC = range(3)
 
 # Position of each constant. The fast formula takes the first two.
 # FLOOR: 2^min_exponent, below which the spacing is constant (0 where float32's own smallest binade does as well), and in its
@@ -31,6 +32,7 @@ FLOAT32_BIAS = 127
 FLOAT32_MANTISSA_BITS = 23
 FLOAT32_INFINITY = 0x7F800000
 FLOAT32_NAN = 0x7FC00000
+SIGN_KEPT = 0xFFFFFFFF
 SMALLEST_STEP = 2  # exponent field of 2^-125, of the fast formula: half of it is a normal number too
 SMALLEST_SCALED_STEP = 25  # of 2^-102: to it, what float32 loses in a subnormal x / scale is nothing
 
@@ -73,19 +75,15 @@ def format_constants(fmt: FloatFormat, overflows: bool) -> tuple[int, ...]:
     constants[INFINITE] = float32_bits(fmt.infinite_result)
     constants[NAN] = float32_bits(fmt.nan_result)
     constants[FLUSH] = float32_bits(fmt.flushed_below)
-    constants[ZERO_SIGN] = 0xFFFFFFFF if fmt.has_minus_zero or not fmt.signed else 0
+    constants[ZERO_SIGN] = SIGN_KEPT if fmt.has_minus_zero or not fmt.signed else 0
     return tuple(constants)
 
 
 def is_fast(constants: tuple[int, ...]) -> bool:
     """Whether the fast formula applies: the usual policies, and constants that are normal float32 numbers."""
-    usual = (
-        constants[LIMIT] == constants[OVERFLOW] == constants[INFINITE]
-        and constants[NAN]
-        and not constants[FLUSH]
-        and constants[ZERO_SIGN]
-    )
+    saturates = constants[LIMIT] == constants[OVERFLOW] == constants[INFINITE]
+    usual = saturates and constants[NAN] == FLOAT32_NAN and constants[FLUSH] == 0 and constants[ZERO_SIGN] == SIGN_KEPT
     shift, minimum = constants[FLOOR] & SHIFT_BITS, constants[FLOOR] >> FLOAT32_MANTISSA_BITS
     smallest_step = minimum + shift - FLOAT32_MANTISSA_BITS
     largest_magic = max(constants[LIMIT] >> FLOAT32_MANTISSA_BITS, minimum) + shift
-    return bool(usual) and shift > 0 and smallest_step >= SMALLEST_STEP and largest_magic < 255
+    return usual and shift > 0 and smallest_step >= SMALLEST_STEP and largest_magic < 255
