@@ -28,12 +28,12 @@ _check_abi("image filters", "cs_filters_abi_version", EXPECTED_FILTERS_ABI)
 
 def source_sha256() -> str:
     """SHA-256 of the C sources that the loaded core was compiled from."""
-    return ffi.string(lib.CS_SOURCE_SHA256).decode()
+    return str(ffi.string(lib.CS_SOURCE_SHA256).decode())
 
 
 def compile_flags() -> str:
     """Compiler flags of the loaded core."""
-    return ffi.string(lib.CS_COMPILE_FLAGS).decode()
+    return str(ffi.string(lib.CS_COMPILE_FLAGS).decode())
 
 
 __all__ = ["compile_flags", "ffi", "lib", "source_sha256"]

@@ -27,6 +27,6 @@ def images(draw: st.DrawFn, *, largest_side: int = 40) -> np.ndarray:
     x: np.ndarray = (generator.integers(0, levels, (*leading, height, width)) * (255 // (levels - 1))).astype(np.uint8)
     if draw(st.booleans()):
         x = (x / np.float32(256)).astype(np.float32)
-    if leading and draw(st.booleans()):
+    if len(leading) > 0 and draw(st.booleans()):
         x = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, -3, -1)), -1, -3)
     return x
