@@ -6,11 +6,12 @@ from pathlib import Path
 
 import cffi
 
+HEADERS = ("codesign.h", "filters/filters.h")  # the simulator; image filters, with an ABI number of their own
 BEGIN, END = "/* cdef: begin */", "/* cdef: end */"
 
 
 def declarations(header: str) -> str:
-    """The part of the header that Python sees."""
+    """The part of a header that Python sees."""
     return header.split(BEGIN)[1].split(END)[0]
 
 
@@ -25,12 +26,12 @@ def source_hash(folder: Path) -> str:
 def main() -> None:
     folder, output, flags = Path(sys.argv[1]), sys.argv[2], " ".join(sys.argv[3].split(";"))
     builder = cffi.FFI()
-    builder.cdef(declarations((folder / "codesign.h").read_text()))
+    for header in HEADERS:
+        builder.cdef(declarations((folder / header).read_text()))
     builder.cdef("static char *const CS_SOURCE_SHA256; static char *const CS_COMPILE_FLAGS;")
     builder.set_source(
         "codesign._core",
-        '#include "codesign.h"\n'
-        f'#define CS_SOURCE_SHA256 "{source_hash(folder)}"\n'
+        "".join(f'#include "{header}"\n' for header in HEADERS) + f'#define CS_SOURCE_SHA256 "{source_hash(folder)}"\n'
         f'#define CS_COMPILE_FLAGS "{flags}"\n',
     )
     builder.emit_c_code(output)

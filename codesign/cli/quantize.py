@@ -1,4 +1,4 @@
-"""`codesign quantize CHECKPOINT --bits B`: a checkpoint in short formats, chosen by its own numbers.
+"""`codesign quantize CHECKPOINT --bits B`: a checkpoint in low precision, chosen by its own numbers.
 
 Prints for each weight tensor the chosen splits and the signal to noise ratio of every method; --out writes dense codes
 that `codesign.quantize.checkpoint.load_packed` reads back to the same values.
@@ -18,16 +18,14 @@ from rich.table import Table
 
 from codesign.cli.progress import progress
 from codesign.errors import ConfigError, did_you_mean
-from codesign.quantize import ScaleRule
-from codesign.quantize.budget import WATER_FILLING
-from codesign.quantize.checkpoint import QuantizedTensor, is_quantized, quantize_tensors, read_checkpoint, save_packed
+from codesign.quantize import WATER_FILLING, ScaleRule, checkpoint
 
 _SHOWN = ("empirical", "e2-absmax", "absmax", "gaussian", "laplace", "integer-clip", "integer-absmax", "microscaling")
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add this family's commands."""
-    command = commands.add_parser("quantize", help="put a checkpoint into short formats", description=__doc__)
+    command = commands.add_parser("quantize", help="put a checkpoint into low precision", description=__doc__)
     command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .safetensors or torch file")
     width = command.add_mutually_exclusive_group(required=True)
     width.add_argument("--bits", type=int, metavar="B", help="width of a number, sign included: 2 to 16")
@@ -60,15 +58,15 @@ def _quantize(arguments: argparse.Namespace) -> int:
         if arguments.method != "empirical":
             raise ConfigError(f"--mean-bits goes with --method empirical, got '{arguments.method}'")
         arguments.bits, arguments.method = arguments.mean_bits, WATER_FILLING
-    tensors = read_checkpoint(arguments.checkpoint)
-    names = [name for name, tensor in tensors.items() if is_quantized(tensor)]
+    tensors = checkpoint.read_checkpoint(arguments.checkpoint)
+    names = [name for name, tensor in tensors.items() if checkpoint.is_quantized(tensor)]
     if arguments.tensor is not None and arguments.tensor not in names:
         raise ConfigError(f"--tensor: no weight tensor '{arguments.tensor}'{did_you_mean(arguments.tensor, names)}")
-    found: list[QuantizedTensor] = []
+    found: list[checkpoint.QuantizedTensor] = []
     total = sum(tensors[name].numel() for name in names)
     with progress("allocating", total) as update:
         done = 0
-        for each in quantize_tensors(
+        for each in checkpoint.quantize_tensors(
             tensors,
             arguments.bits,
             method=arguments.method,
@@ -78,7 +76,7 @@ def _quantize(arguments: argparse.Namespace) -> int:
             found.append(each)
             done += each.values.size
             update(done)
-    packed_bytes = save_packed(arguments.out, tensors, found) if arguments.out else None
+    packed_bytes = checkpoint.save_packed(arguments.out, tensors, found) if arguments.out else None
     if arguments.figure:
         from codesign.report.allocation import draw_allocation
 
@@ -92,7 +90,9 @@ def _quantize(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _record(arguments: argparse.Namespace, found: list[QuantizedTensor], packed_bytes: int | None) -> dict[str, Any]:
+def _record(
+    arguments: argparse.Namespace, found: list[checkpoint.QuantizedTensor], packed_bytes: int | None
+) -> dict[str, Any]:
     return {
         "schema": "codesign.quantize/1",
         "bits": arguments.bits,
@@ -118,7 +118,9 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _print(arguments: argparse.Namespace, found: list[QuantizedTensor], total: int, packed_bytes: int | None) -> None:
+def _print(
+    arguments: argparse.Namespace, found: list[checkpoint.QuantizedTensor], total: int, packed_bytes: int | None
+) -> None:
     shared = arguments.method == WATER_FILLING
     on_average = " on average" if shared else ""
     own_width = f" (others than {WATER_FILLING}: {int(arguments.bits)} bits)" if shared else ""
@@ -150,7 +152,7 @@ def _print(arguments: argparse.Namespace, found: list[QuantizedTensor], total: i
         console.print(f"{arguments.out}: {packed_bytes:,} bytes", highlight=False)
 
 
-def _median_clip(each: QuantizedTensor) -> str:
+def _median_clip(each: checkpoint.QuantizedTensor) -> str:
     """Median over channels of the clip, as a share of the channel's largest magnitude."""
     import numpy as np
 

@@ -53,11 +53,11 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _verify_format(fmt: FloatFormat, rounding: Rounding, as_json: bool) -> int:
-    from codesign.quantize.proof import INPUTS, prove
+    from codesign.quantize import proof as proofs
 
     start_s = time.process_time()
-    with progress(f"verify {fmt}", INPUTS) as update:
-        proof = prove(fmt, rounding, progress=update)
+    with progress(f"verify {fmt}", proofs.INPUTS) as update:
+        proof = proofs.prove(fmt, rounding, progress=update)
     cpu_s = time.process_time() - start_s
     if as_json:
         record = {

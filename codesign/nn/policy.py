@@ -19,9 +19,7 @@ from torch import nn
 from codesign.design import LayerFormats
 from codesign.errors import ConfigError, ModelError, did_you_mean
 from codesign.formats import FLOAT32, FloatFormat
-from codesign.quantize import Rounding, absmax_scale, allocate, round_to_format
-from codesign.quantize.allocate import split
-from codesign.quantize.prepared import Clipped, PreparedRounding, ScaledRounding
+from codesign.quantize import Rounding, absmax_scale, allocate, prepared, round_to_format, split
 
 _SAMPLED = 1 << 13  # numbers of a channel or tensor by which its format is chosen: their error is known within 2 %
 _CLIPS = 16  # tried with each split, and the best refined: at most 0.01 dB (4 bits), 0.1 dB (8 bits) below `allocate`'s own 64
@@ -77,7 +75,7 @@ class Rounder:
 
     def forward(
         self, x: torch.Tensor, memory: Memory | None = None, step: int = 0, *, watched: bool = True
-    ) -> tuple[torch.Tensor, Clipped | None]:
+    ) -> tuple[torch.Tensor, prepared.Clipped | None]:
         """`x` rounded, and, where `watched`, what of it was clipped; None where nothing was.
 
         step : of the training, for rules that are stochastic or remember
@@ -91,7 +89,7 @@ class Rounder:
         if self.scaling is Scaling.ABSMAX:
             return self._by_absmax(x, seed, step), None
         wide = x if x.dtype is torch.float32 else x.float()
-        rounding: PreparedRounding | None
+        rounding: prepared.PreparedRounding | None
         if self.scaling is Scaling.FIXED:
             rounding = self._fixed
         elif memory is None:
@@ -112,13 +110,13 @@ class Rounder:
         return self.fmt == FLOAT32 and self.scaling is not Scaling.EMPIRICAL
 
     @cached_property
-    def _fixed(self) -> PreparedRounding:
-        return PreparedRounding(self.fmt, self.rounding, scale=self.scale)
+    def _fixed(self) -> prepared.PreparedRounding:
+        return prepared.PreparedRounding(self.fmt, self.rounding, scale=self.scale)
 
     @cached_property
-    def _scaled(self) -> ScaledRounding:
+    def _scaled(self) -> prepared.ScaledRounding:
         own_range = self.fmt.exponent_bits == 8  # float32's own: it needs no scale
-        return ScaledRounding(self.fmt, self.rounding, None if own_range else self.axis, scaled=not own_range)
+        return prepared.ScaledRounding(self.fmt, self.rounding, None if own_range else self.axis, scaled=not own_range)
 
     def _by_absmax(self, x: torch.Tensor, seed: int | None, step: int) -> torch.Tensor:
         narrow = x.dtype is not torch.float32 and x.dtype is not torch.float64  # under autocast
@@ -151,7 +149,7 @@ class Memory:
     def __reduce__(self) -> tuple[Any, ...]:
         return Memory, (self.module, self.role)  # a copy finds out by itself what is kept
 
-    def delayed(self, rule: Rounder, x: torch.Tensor, step: int) -> PreparedRounding | None:
+    def delayed(self, rule: Rounder, x: torch.Tensor, step: int) -> prepared.PreparedRounding | None:
         """By the largest magnitudes so far; then those of x are written down. None where x is not finite."""
         largest = x.abs().amax() if rule.axis is None else x.abs().movedim(rule.axis, 0).flatten(1).amax(1)
         if not bool(torch.isfinite(largest).all()):
@@ -162,9 +160,9 @@ class Memory:
         if self.module.training:
             history[:, step % rule.every] = largest
         scale = absmax_scale(known, rule.fmt, axis=None if rule.axis is None else 0)
-        return PreparedRounding(rule.fmt, rule.rounding, scale=scale.cpu().numpy(), axis=rule.axis)
+        return prepared.PreparedRounding(rule.fmt, rule.rounding, scale=scale.cpu().numpy(), axis=rule.axis)
 
-    def allocated(self, rule: Rounder, x: torch.Tensor, step: int) -> PreparedRounding | None:
+    def allocated(self, rule: Rounder, x: torch.Tensor, step: int) -> prepared.PreparedRounding | None:
         """By `allocate`, anew when its time has come. None where x is then not finite."""
         due = self.module.training and step % rule.every == 0
         buffers = self.module._buffers
@@ -183,7 +181,7 @@ class Memory:
             scale.copy_(torch.from_numpy(found.scale))
         formats: Any = tuple(split(rule.fmt.bits, e) for e in exponents.tolist())
         formats = formats[0] if rule.axis is None else formats
-        rounding = PreparedRounding(formats, rule.rounding, scale=scale.cpu().numpy(), axis=rule.axis)
+        rounding = prepared.PreparedRounding(formats, rule.rounding, scale=scale.cpu().numpy(), axis=rule.axis)
         self._kept = _Kept(rule, rounding, exponents, scale, _looks(exponents, scale))
         return rounding
 
@@ -193,7 +191,7 @@ class _Kept:
     """A rounding, and the two buffers from which it was made."""
 
     rule: Rounder
-    rounding: PreparedRounding
+    rounding: prepared.PreparedRounding
     exponents: torch.Tensor
     scale: torch.Tensor
     looks: tuple[int, ...]

@@ -12,13 +12,12 @@ import torch
 from codesign.formats import FloatFormat
 from codesign.nn.policy import Memory, Rounder
 from codesign.prune import elementwise
-from codesign.quantize import matmul
-from codesign.quantize.prepared import Clipped
+from codesign.quantize import matmul, prepared
 
 
 @elementwise  # what a cut of channels needs to know of it
 def _there(
-    x: torch.Tensor, rule: Rounder, memory: Memory | None, step: int, clips: list[Clipped | None]
+    x: torch.Tensor, rule: Rounder, memory: Memory | None, step: int, clips: list[prepared.Clipped | None]
 ) -> torch.Tensor:
     y, clip = rule.forward(x, memory, step)
     clips.append(clip)
@@ -34,7 +33,7 @@ class _Layer(torch.autograd.Function):
     ) -> torch.Tensor:
         rules = layer.rounders
         step, memories = layer._now()
-        clips: list[Clipped | None] = []
+        clips: list[prepared.Clipped | None] = []
         a = _there(x, rules.activation, memories[1], step, clips)
         w = _there(weight, rules.weight, memories[0], step, clips)
         if torch.is_autocast_enabled(x.device.type):

@@ -17,10 +17,11 @@ with ConfigError for an unknown name, an unknown or missing parameter, or a valu
 
 from codesign.preprocess.configuration import Transform, transform_from_config
 from codesign.preprocess.filters import bilateral_filter, box_blur, gaussian_blur, guided_filter
-from codesign.preprocess.images import instruction_sets
+from codesign.preprocess.images import BORDERS, instruction_sets
 from codesign.preprocess.transforms import BilateralFilter, BoxBlur, GaussianBlur, GuidedFilter
 
 __all__ = [
+    "BORDERS",
     "BilateralFilter",
     "BoxBlur",
     "GaussianBlur",

@@ -18,6 +18,7 @@ _BORDERS = {
     "replicate": lib.CS_BORDER_REPLICATE,
     "constant": lib.CS_BORDER_CONSTANT,
 }
+BORDERS = tuple(_BORDERS)
 _ISAS = {
     "portable": lib.CS_ISA_PORTABLE,
     "avx2": lib.CS_ISA_AVX2,
@@ -184,6 +185,6 @@ def run(name: str, images: Images, scratch_bytes: int, *arguments: Any, joint_ch
         pointer(images.result, images.ctype),
     )
     del kept
-    if status != lib.CS_OK:
+    if status != lib.CS_FILTER_OK:
         raise RuntimeError(f"cs_{name}_{images.suffix} answered status {status}: a bug, its arguments had been checked")
     return images.answer

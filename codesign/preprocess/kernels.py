@@ -49,7 +49,8 @@ def checked_positive(where: str, name: str, value: float) -> float:
 def gaussian_half(sigma: float, radius: int) -> np.ndarray:
     """Weights at distance 0 .. radius, float64; the whole kernel, both sides, sums to 1."""
     half = np.exp(-0.5 * np.square(np.arange(radius + 1) / sigma))
-    return half / (2 * half.sum() - half[0])
+    weights: np.ndarray = half / (2 * half.sum() - half[0])
+    return weights
 
 
 @lru_cache(maxsize=4096)

@@ -16,17 +16,26 @@ gives such a scale, by which the largest magnitude just fits; `round_scaled(x, f
     allocate(x, bits, axis=0), compare(...)       formats and scales chosen by the numbers themselves
     allocate_mean(x, mean_bits, axis=0)           widths of channels, too
     numpy_dtype, torch_dtype                      the dtype with the codes of a format, where there is one
+
+Three modules are imported when they are asked for, as in `from codesign.quantize import checkpoint`:
+
+    checkpoint    safetensors and torch files in, packed files out and in
+    prepared      roundings that come back at every training step (needs torch)
+    proof         a walk over all 2^32 float32 inputs
 """
 
+from codesign.formats import Rounding
 from codesign.quantize.accumulate import matmul
-from codesign.quantize.allocate import Allocation, allocate, compare
-from codesign.quantize.budget import allocate_mean
+from codesign.quantize.allocate import METHODS, Allocation, allocate, compare, split
+from codesign.quantize.budget import WATER_FILLING, allocate_mean
 from codesign.quantize.codes import decode, encode, numpy_dtype, pack, torch_dtype, unpack
 from codesign.quantize.histogram import FloatHistogram
-from codesign.quantize.rounding import Rounding, round_to_format
+from codesign.quantize.rounding import round_to_format
 from codesign.quantize.scales import ScaleRule, absmax_scale, round_scaled
 
 __all__ = [
+    "METHODS",
+    "WATER_FILLING",
     "Allocation",
     "FloatHistogram",
     "Rounding",
@@ -34,14 +43,18 @@ __all__ = [
     "absmax_scale",
     "allocate",
     "allocate_mean",
+    "checkpoint",
     "compare",
     "decode",
     "encode",
     "matmul",
     "numpy_dtype",
     "pack",
+    "prepared",
+    "proof",
     "round_scaled",
     "round_to_format",
+    "split",
     "torch_dtype",
     "unpack",
 ]

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.errors import FormatError, ModelError
-from codesign.formats import FloatFormat, as_format, as_member
-from codesign.quantize.layout import ChannelFormats, Work, in_parts
-from codesign.quantize.rounding import MODES, Rounding, check_kind, stochastic_key, whole
+from codesign.formats import FloatFormat, Rounding, as_format, as_member
+from codesign.quantize.paths.layout import ChannelFormats, RoundingJob, in_parts
+from codesign.quantize.rounding import check_kind, stochastic_key, whole
 
 if TYPE_CHECKING:
     import torch
@@ -56,8 +56,8 @@ def matmul(
     for name, matrix in (("a", a), ("b", b)):
         if str(matrix.dtype).removeprefix("torch.") != "float32":
             raise ModelError(f"{name} must be float32, got {matrix.dtype}; convert it first")
-    work = Work(
-        mode=MODES[rounding],
+    job = RoundingJob(
+        rounding=rounding,
         formats=ChannelFormats.of((fmt,)),
         scale=None,
         axis=0,
@@ -66,37 +66,37 @@ def matmul(
         threads=threads,
     )
     if isinstance(a, np.ndarray):
-        return _matmul_numpy(a, b, work, chunk)
+        return _matmul_numpy(a, b, job, chunk)
     if a.device.type != "cpu":
-        return _matmul_torch(a.detach(), b.detach(), work, chunk)
+        return _matmul_torch(a.detach(), b.detach(), job, chunk)
     import torch
 
-    return torch.from_numpy(_matmul_numpy(a.detach().numpy(), b.detach().numpy(), work, chunk))
+    return torch.from_numpy(_matmul_numpy(a.detach().numpy(), b.detach().numpy(), job, chunk))
 
 
 def _matmul_numpy(
-    a: npt.NDArray[np.float32], b: npt.NDArray[np.float32], work: Work, chunk: int
+    a: npt.NDArray[np.float32], b: npt.NDArray[np.float32], job: RoundingJob, chunk: int
 ) -> npt.NDArray[np.float32]:
-    from codesign.quantize import sums
+    from codesign.quantize.kernels import sums
 
-    table, short = work.formats.words(work.mode)
-    kernel = sums.exact(work.mode, short) if chunk == 1 else sums.chunked(work.mode, short)
+    table, use_fast = job.formats.constants(job.mode)
+    kernel = sums.exact(job.mode, use_fast) if chunk == 1 else sums.chunked(job.mode, use_fast)
     left, right = np.ascontiguousarray(a), np.ascontiguousarray(b) if chunk == 1 else sums.in_tiles(b)
     result = np.zeros((a.shape[0], b.shape[1]), dtype=np.float32)
-    low, high = (np.uint32(half) for half in work.key)
+    low, high = (np.uint32(half) for half in job.key)
 
     def part(first: int, last: int) -> None:
         kernel(left[first:last], right, result[first:last], table[0], chunk, first, len(result), low, high)
 
-    in_parts(len(result), work.threads, part)
+    in_parts(len(result), job.threads, part)
     return result
 
 
-def _matmul_torch(a: torch.Tensor, b: torch.Tensor, work: Work, chunk: int) -> torch.Tensor:
+def _matmul_torch(a: torch.Tensor, b: torch.Tensor, job: RoundingJob, chunk: int) -> torch.Tensor:
     """The same order of chunks in torch operations, for any device."""
     import torch
 
-    from codesign.quantize.integer import round_tensor
+    from codesign.quantize.paths.integer import round_tensor
 
     result = a.new_zeros(a.shape[0], b.shape[1])
     for number, start in enumerate(range(0, a.shape[1], chunk)):
@@ -105,5 +105,5 @@ def _matmul_torch(a: torch.Tensor, b: torch.Tensor, work: Work, chunk: int) -> t
             total = torch.addcmul(result.double(), part_a.double(), part_b.double())
         else:
             total = torch.addmm(result, part_a, part_b)
-        result = round_tensor(total, work, first_index=number * result.numel()).float()
+        result = round_tensor(total, job, first_index=number * result.numel()).float()
     return result

@@ -32,8 +32,18 @@ import numpy.typing as npt
 
 from codesign.errors import FormatError, ModelError, did_you_mean
 from codesign.formats import FloatFormat, Reserved, as_member
+from codesign.quantize.candidates import (
+    CLIPS,
+    CLIPS_EACH_ABOVE,
+    Clips,
+    best_candidates,
+    geometric_clips,
+    power_of_two_clips,
+    refined,
+    up_to_powers,
+)
 from codesign.quantize.distributions import Distribution, aciq_clip, assumed_best
-from codesign.quantize.layout import Floats
+from codesign.quantize.paths.layout import Floats
 from codesign.quantize.rounding import round_to_format
 from codesign.quantize.scales import ScaleRule, absmax_scale
 
@@ -43,13 +53,8 @@ METHODS = (
 )  # fmt: skip
 _ASSUMED = ("gaussian", "laplace", "aciq", "octav")
 _OF_WIDTH = ("aciq", "octav")  # their clips follow from the width, not from the split
-_CLIPS = 64  # in geometric steps from the largest magnitude down to
-_ABOVE = 4  # a quarter as many above it, up to twice: numbers may be better off in a lower binade, with finer spacing
-_LEAST_CLIP = 0.75  # root mean squares; three levels of a Gaussian clip at 1.2, more levels higher
-_REFINE = 4  # looks to both sides of the best clip, each half as far as the one before
 _BINS = 2048  # of the linear histogram
 _MICROSCALING = {4: "e2m1", 6: "e2m3", 8: "e4m3fn"}
-_FLOOR_EXPONENT = -100  # relative to the largest value; steps below are finer than float32 can tell
 _FIXED = re.compile(r"e([0-9])-(absmax|clip)")
 
 
@@ -119,7 +124,7 @@ def allocate(
     scale: ScaleRule = ScaleRule.REAL,
     weights: npt.ArrayLike | None = None,
     assumed: bool = True,
-    clips: int = _CLIPS,
+    clips: int = CLIPS,
     allow_zeros: bool = False,
 ) -> Allocation:
     """Format and scale of each channel of `x` with the least mean squared error that `method` can choose.
@@ -147,8 +152,8 @@ def allocate(
     if not allow_zeros:
         refuse_zeros(channels.max(1))
     scale = as_member(ScaleRule, scale)
-    if clips < _ABOVE:
-        raise ModelError(f"clips must be {_ABOVE} or more, got {clips}")
+    if clips < CLIPS_EACH_ABOVE:
+        raise ModelError(f"clips must be {CLIPS_EACH_ABOVE} or more, got {clips}")
     if scale is ScaleRule.MICROSCALING:
         raise FormatError("scale must be real or power-of-two; method='microscaling' has the scale of its own")
     fixed = _FIXED.fullmatch(method)
@@ -226,16 +231,16 @@ def rows_of(x: Any, axis: int | None) -> npt.NDArray[Any]:
     if hasattr(x, "detach"):
         x = x.detach().cpu()
         x = (x.float() if str(x.dtype) in ("torch.bfloat16", "torch.float16") else x).numpy()
-    x = np.asarray(x)
-    if x.dtype.kind != "f":
-        raise ModelError(f"x must hold floating-point numbers, got {x.dtype}; convert it first")
-    if x.size == 0:
-        raise ModelError(f"x of shape {x.shape} is empty, it has no distribution")
+    array: npt.NDArray[Any] = np.asarray(x)
+    if array.dtype.kind != "f":
+        raise ModelError(f"x must hold floating-point numbers, got {array.dtype}; convert it first")
+    if array.size == 0:
+        raise ModelError(f"x of shape {array.shape} is empty, it has no distribution")
     if axis is None:
-        return x.reshape(1, -1)
-    if not -x.ndim <= axis < x.ndim:
-        raise ModelError(f"axis {axis} is out of range for shape {x.shape}; it counts from 0 to {x.ndim - 1}")
-    return np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
+        return array.reshape(1, -1)
+    if not -array.ndim <= axis < array.ndim:
+        raise ModelError(f"axis {axis} is out of range for shape {array.shape}; it counts from 0 to {array.ndim - 1}")
+    return np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
 
 
 def magnitudes_of(
@@ -261,51 +266,14 @@ def _search(
     clips: int,
 ) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.float64]]:
     """Format number, clip and summed squared error of each channel."""
-    from codesign.quantize.fit import fit
-
-    channels = len(x)
-    words = [_words(fmt) for fmt in formats]
-    table = [np.array([word[i] for word in words], kind) for i, kind in enumerate((np.float32, np.uint32, np.uint32))]
     absmax = x.max(1)
-    tried, refine, step = _clips(x, weights, absmax, deviation, formats, method, scale, assumed, clips)
-    searched, weight = _linear_histogram(x, weights, absmax) if method == "histogram" else (x, weights)
-    chosen, clip, error = np.zeros(channels, np.int64), np.zeros(channels, np.float32), np.zeros(channels)
-    fit(_blocks(searched), _blocks(weight, channels), *table, tried, refine, step, chosen, clip, error)
-    zero = absmax == 0
-    chosen[zero], clip[zero], error[zero] = 0, 0, 0
-    if method == "histogram":  # what was chosen by the histogram is judged by the numbers
-        own = np.zeros((channels, len(formats), 1), np.float32)
-        own[np.arange(channels), chosen, 0] = clip
-        fit(_blocks(x), _blocks(weights, channels), *table, own, 0, 1, chosen, clip, error)
-        error[zero] = 0
-    return chosen, clip, error
-
-
-def _blocks(values: npt.NDArray[Any] | None, channels: int = 0) -> npt.NDArray[Any]:
-    """[channels, n] as [channels, blocks, numbers], padded with zeros; nothing as [channels, 0, 0]."""
-    from codesign.quantize.fit import BLOCK, LANES
-
-    if values is None:
-        return np.zeros((channels, 0, 0))
-    n = values.shape[1]
-    blocks = -(-n // BLOCK)
-    width = -(-n // (blocks * LANES)) * LANES  # equal blocks, so that little is padding
-    padded = np.pad(values, ((0, 0), (0, -n % width))) if n % width else values
-    return np.ascontiguousarray(padded).reshape(len(values), -1, width)
-
-
-def check_candidate(fmt: FloatFormat) -> None:
-    """Refuse a format that the search cannot treat."""
-    if fmt.max == 0 or not fmt.signed or (fmt.min_subnormal is None and fmt.mantissa_bits > 0):
-        raise FormatError(f"'{fmt}' cannot be allocated: it needs a sign, subnormal numbers and a value besides zero")
-
-
-def _words(fmt: FloatFormat) -> tuple[float, int, int]:
-    """The format with its largest binade at [1, 2), as `fit` takes it."""
-    check_candidate(fmt)
-    top = math.frexp(fmt.max)[1] - 1
-    floor = max(fmt.min_exponent - top, _FLOOR_EXPONENT)
-    return fmt.max / 2.0**top, floor + 127 << 23, 23 - fmt.mantissa_bits << 23
+    tried = _clips(x, weights, absmax, deviation, formats, method, scale, assumed, clips)
+    if method != "histogram":
+        return best_candidates(x, weights, formats, tried)
+    chosen, clip, _ = best_candidates(*_linear_histogram(x, weights, absmax), formats, tried)
+    own = np.zeros((len(x), len(formats), 1), np.float32)  # what was chosen by the histogram is judged by the numbers
+    own[np.arange(len(x)), chosen, 0] = clip
+    return chosen, clip, best_candidates(x, weights, formats, Clips(own))[2]
 
 
 def _clips(
@@ -318,26 +286,23 @@ def _clips(
     scale: ScaleRule,
     assumed: bool,
     clips: int,
-) -> tuple[Floats, int, float]:
-    """[channels, formats, candidates] clips, 0 where there is none; rounds of refinement and their first step."""
+) -> Clips:
+    """What the method tries."""
     largest = absmax.astype(np.float64)
-    lowest = np.minimum(_LEAST_CLIP * deviation, largest)
+    free = method in ("empirical", "histogram") or method.endswith("-clip")
+    if free and scale is ScaleRule.POWER_OF_TWO:
+        return Clips(power_of_two_clips(formats, largest, deviation))
     if method.endswith("absmax"):
-        columns = largest[:, None, None]
+        columns = np.repeat(largest[:, None, None], len(formats), axis=1)
     elif method in _ASSUMED:
         own, clip = _assumed_clip(x, weights, deviation, formats, method)
         columns = np.where(np.arange(len(formats)) == own, np.minimum(clip, largest)[:, None], 0)[:, :, None]
     else:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            ratio = np.where(largest > 0, lowest / largest, 1.0)
-        below = largest[:, None] * ratio[:, None] ** (np.arange(clips) / (clips - 1))
-        above = largest[:, None] * np.exp2(np.arange(1, clips // _ABOVE + 1) / (clips // _ABOVE))
-        columns = np.concatenate([below, above], axis=1)[:, None, :]
-    columns = np.broadcast_to(columns, (len(x), len(formats), columns.shape[2]))
-    free = method in ("empirical", "histogram") or method.endswith("-clip")
-    if scale is ScaleRule.POWER_OF_TWO:
-        return power_of_two_clips(formats, largest, deviation) if free else _up_to_powers(columns, formats), 0, 1.0
-    if free and assumed and weights is None and len({fmt.bits for fmt in formats}) == 1:
+        columns = geometric_clips(largest, deviation, len(formats), clips)
+    if not free:
+        moved = up_to_powers(columns, formats) if scale is ScaleRule.POWER_OF_TWO else columns
+        return Clips(np.ascontiguousarray(moved, dtype=np.float32))
+    if assumed and weights is None and len({fmt.bits for fmt in formats}) == 1:
         extra = np.empty((len(x), len(formats), len(_ASSUMED)))
         for i, each in enumerate(_ASSUMED):
             if each in _OF_WIDTH:
@@ -347,9 +312,8 @@ def _clips(
                     extra[:, f, i] = _assumed_clip(x, weights, deviation, (fmt,), each)[1]
         extra = np.minimum(extra, largest[:, None, None])
         columns = np.concatenate([columns, extra], axis=2)
-    refined = method == "empirical" or method.endswith("-clip")
-    step = float(np.max((largest / np.maximum(lowest, 1e-300)) ** (0.5 / (clips - 1)), initial=1.0))
-    return np.ascontiguousarray(columns, dtype=np.float32), _REFINE if refined else 0, min(step, 2.0)
+    tried = np.ascontiguousarray(columns, dtype=np.float32)
+    return Clips(tried) if method == "histogram" else refined(tried, largest, deviation, clips)
 
 
 def _assumed_clip(
@@ -375,33 +339,12 @@ def _assumed_clip(
 
 
 def _octav(x: Floats, deviation: npt.NDArray[np.float64], bits: int) -> npt.NDArray[np.float64]:
-    from codesign.quantize.fit import octav
+    from codesign.quantize.kernels.fit import octav
 
     steps = (1 << (bits - 1)) - 1
     clip = np.empty(len(x), np.float32)
     octav(np.ascontiguousarray(x), x.shape[1], 1 / (12 * steps**2), deviation.astype(np.float32), clip)
     return clip.astype(np.float64)
-
-
-def power_of_two_clips(
-    formats: Sequence[FloatFormat], largest: npt.NDArray[np.float64], deviation: npt.NDArray[np.float64]
-) -> Floats:
-    """[channels, formats, candidates]: every power of two times the format's largest value that is worth a try."""
-    most = np.array([fmt.max for fmt in formats])
-    lowest = np.minimum(_LEAST_CLIP * deviation, largest)
-    any_number = largest > 0
-    first = np.floor(np.log2(np.where(any_number, lowest, 1)[:, None] / most))
-    last = np.ceil(np.log2(np.where(any_number, largest, 1)[:, None] / most)) + 1
-    exponents = last[:, :, None] - np.arange(int((last - first).max(initial=0)) + 1)
-    clips = np.where(exponents >= first[:, :, None], np.exp2(exponents) * most[:, None], 0)
-    return np.ascontiguousarray(np.where(any_number[:, None, None], clips, 0), np.float32)
-
-
-def _up_to_powers(columns: npt.NDArray[np.float64], formats: Sequence[FloatFormat]) -> Floats:
-    """Clips as given, each moved up to the next whose scale is a power of two."""
-    most = np.array([fmt.max for fmt in formats])[:, None]
-    exponents = np.ceil(np.log2(np.where(columns > 0, columns, 1) / most))
-    return np.ascontiguousarray(np.where(columns > 0, np.exp2(exponents) * most, 0), np.float32)
 
 
 def _linear_histogram(

@@ -1,4 +1,4 @@
-"""Checkpoints in short formats: tensors with two or more dimensions as dense codes, the rest as they are.
+"""Checkpoints in low precision: tensors with two or more dimensions as dense codes, the rest as they are.
 
 A packed file is a safetensors file. Of a quantized tensor `w` it holds `w.codes` (`pack`ed, C order; channels of the same
 width together, the narrowest first), `w.scale` (float32) and `w.exponent_bits` (uint8, one for each channel); shapes and
@@ -22,7 +22,7 @@ from codesign.formats import FloatFormat, Reserved
 from codesign.quantize.allocate import Allocation, allocate, compare, split
 from codesign.quantize.budget import WATER_FILLING, allocate_mean
 from codesign.quantize.codes import decode, encode, pack, unpack
-from codesign.quantize.layout import spread
+from codesign.quantize.paths.layout import spread
 from codesign.quantize.rounding import round_to_format
 from codesign.quantize.scales import ScaleRule
 
@@ -70,7 +70,7 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
 
 
 def is_quantized(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is one that gets short numbers: weights, but no biases, norms or counters."""
+    """Whether a tensor is one that is stored in low precision: weights, but no biases, norms or counters."""
     return tensor.ndim >= 2 and tensor.is_floating_point() and tensor.numel() > 0
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.errors import FormatError, ModelError
-from codesign.formats import FloatFormat, Reserved, Subnormals, as_format
+from codesign.formats import FloatFormat, as_format
 
 if TYPE_CHECKING:
     import torch
@@ -36,14 +36,13 @@ def encode(x: Any, fmt: FloatFormat | str) -> npt.NDArray[Any]:
         whole = np.where(np.isfinite(steps), steps, 0).astype(np.int64)
     codes = whole + ((exponent.astype(np.int64) - fmt.min_exponent) << fmt.mantissa_bits) - (not fmt.signed)
     valid = (whole == steps) & (codes >= 0) & (codes <= fmt.encode(fmt.max))
-    if fmt.subnormals is Subnormals.FLUSH:
-        valid &= (magnitude == 0) | (codes >> fmt.mantissa_bits > 0)
+    valid &= (magnitude == 0) | (magnitude >= fmt.flushed_below)
     if fmt.has_infinity:
         infinite = np.isinf(magnitude)
         codes, valid = np.where(infinite, fmt.encode(math.inf), codes), valid | infinite
     if fmt.signed:
         negative = np.signbit(values)
-        if fmt.reserved is Reserved.FNUZ:
+        if not fmt.has_minus_zero:
             negative &= codes != 0
         codes = codes + negative * (top + 1)
     else:
@@ -92,9 +91,10 @@ def _values(code: npt.NDArray[np.int64], fmt: FloatFormat) -> npt.NDArray[np.flo
     if fmt.has_infinity:
         values[magnitude == top + 1] = np.inf
     values = np.where(negative, -values, values)
-    if fmt.reserved is Reserved.FNUZ:
+    if fmt.signed and not fmt.has_minus_zero:  # whose code is NaN
         values[negative & (magnitude == 0)] = np.nan
-    return values.astype(np.float32)
+    narrow: npt.NDArray[np.float32] = values.astype(np.float32)
+    return narrow
 
 
 def pack(codes: npt.NDArray[Any], fmt: FloatFormat | str) -> npt.NDArray[np.uint8]:
@@ -143,7 +143,8 @@ def numpy_dtype(fmt: FloatFormat | str) -> np.dtype[Any]:
         import ml_dtypes
     except ImportError as error:
         raise FormatError(f"the dtype {name} comes with ml_dtypes; install it by `pip install ml_dtypes`") from error
-    return np.dtype(getattr(ml_dtypes, name))
+    dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+    return dtype
 
 
 def torch_dtype(fmt: FloatFormat | str) -> torch.dtype:

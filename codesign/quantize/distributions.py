@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import math
 from enum import StrEnum
+from typing import assert_never
 
 import numpy as np
 import numpy.typing as npt
 
 from codesign.formats import FloatFormat
+from codesign.quantize.candidates import CLIPS, best_candidates, geometric_clips, refined
 
 _POINTS = 1 << 15
 
@@ -26,26 +28,36 @@ def density(distribution: Distribution) -> tuple[npt.NDArray[np.float64], npt.ND
 
     Bins grow with the magnitude from 1e-6; the tail that is left out weighs less than 1e-12 of the variance.
     """
-    end = {Distribution.GAUSSIAN: 9.0, Distribution.LAPLACE: 26.0}[distribution]
-    edges = np.concatenate([[0.0], np.geomspace(1e-6, end, _POINTS)])
     match distribution:
         case Distribution.GAUSSIAN:
             from scipy.special import erf
 
+            edges = _edges(9.0)
             below = erf(edges / math.sqrt(2))
         case Distribution.LAPLACE:
+            edges = _edges(26.0)
             below = -np.expm1(-math.sqrt(2) * edges)
+        case _:
+            assert_never(distribution)
     return (edges[1:] + edges[:-1]) / 2, np.diff(below)
+
+
+def _edges(end: float) -> npt.NDArray[np.float64]:
+    return np.concatenate([[0.0], np.geomspace(1e-6, end, _POINTS)])
 
 
 @functools.lru_cache(maxsize=256)
 def assumed_best(distribution: Distribution, formats: tuple[FloatFormat, ...]) -> tuple[int, float]:
     """Which of the formats, and which clip in standard deviations, have the least expected squared error."""
-    from codesign.quantize.allocate import allocate
-
     middles, probability = density(distribution)
-    found = allocate(middles.astype(np.float32), formats=formats, axis=None, weights=probability, assumed=False)
-    return formats.index(found.formats[0]), float(found.clip[0])
+    x, weights = middles.astype(np.float32)[None], probability[None]
+    deviation = np.sqrt((weights * x.astype(np.float64) ** 2).sum(1) / weights.sum(1))
+    largest = x.max(1).astype(np.float64)
+    tried = geometric_clips(largest, deviation, len(formats), CLIPS).astype(np.float32)
+    chosen, clip, _ = best_candidates(x, weights, formats, refined(tried, largest, deviation, CLIPS))
+    best, most = int(chosen[0]), formats[int(chosen[0])].max
+    scale = np.float32(float(clip[0]) / most)  # what is used is a scale in float32
+    return best, float(np.float32(float(scale) * most))
 
 
 def _aciq_of(steps: int, distribution: Distribution) -> float:
@@ -59,10 +71,14 @@ def _aciq_of(steps: int, distribution: Distribution) -> float:
 
     def slope(c: float) -> float:
         rounding = c / (6 * steps**2)
-        if distribution is Distribution.LAPLACE:
-            return rounding - math.sqrt(2) * math.exp(-math.sqrt(2) * c)
-        tail = math.sqrt(2 / math.pi) * math.exp(-c * c / 2) - c * float(erfc(c / math.sqrt(2)))
-        return rounding - 2 * tail
+        match distribution:
+            case Distribution.GAUSSIAN:
+                tail = math.sqrt(2 / math.pi) * math.exp(-c * c / 2) - c * float(erfc(c / math.sqrt(2)))
+                return rounding - 2 * tail
+            case Distribution.LAPLACE:
+                return rounding - math.sqrt(2) * math.exp(-math.sqrt(2) * c)
+            case _:
+                assert_never(distribution)
 
     return float(brentq(slope, 1e-3, 60))
 

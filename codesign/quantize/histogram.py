@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from codesign.errors import FormatError, ModelError
 from codesign.formats import FloatFormat
-from codesign.quantize.allocate import Allocation, check_candidate, power_of_two_clips, refuse_zeros, rows_of, splits
+from codesign.quantize.allocate import Allocation, refuse_zeros, rows_of, splits
+from codesign.quantize.candidates import check_candidate, power_of_two_clips
+from codesign.quantize.kernels.constants import FLOAT32_INFINITY
 from codesign.quantize.rounding import round_to_format
-from codesign.quantize.words import FLOAT32_INFINITY
 
 
 class FloatHistogram:
@@ -41,7 +42,7 @@ class FloatHistogram:
 
     def update(self, x: Any, axis: int | None = 0) -> None:
         """Add the numbers of an array or tensor, of as many channels on `axis` (None: one channel)."""
-        from codesign.quantize.counting import count, extremes
+        from codesign.quantize.kernels.counting import count, extremes
 
         rows = rows_of(x, axis)
         if len(rows) != self.channels:

@@ -1,8 +1,8 @@
 """Roundings that come back at every training step, prepared once: one call of machine code for each tensor.
 
-Only a short way to the bits of `round_to_format` and `round_scaled`: formats, scales and clips lie ready in one table, so
+Only a fast path to the bits of `round_to_format` and `round_scaled`: formats, scales and clips lie ready in one table, so
 that a call costs a few lines of Python. What is not covered (other dtypes and devices, gaps between elements, formats
-beyond the short formula, channels on another axis than the first) takes the long way.
+beyond the fast formula, channels on another axis than the first) takes the general path.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from codesign.formats import FloatFormat
-from codesign.quantize import kernels
-from codesign.quantize.compiled import machine_code
-from codesign.quantize.layout import Words, spread
-from codesign.quantize.rounding import MODES, Rounding, channel_formats, round_to_format, stochastic_key
+from codesign.formats import FloatFormat, Rounding
+from codesign.quantize.kernels import rows as loops
+from codesign.quantize.kernels.compiled import machine_code
+from codesign.quantize.kernels.constants import LIMIT, MODES, STOCHASTIC
+from codesign.quantize.paths.layout import Constants, spread
+from codesign.quantize.rounding import channel_formats, round_to_format, stochastic_key
 from codesign.quantize.scales import round_scaled
-from codesign.quantize.words import LIMIT, STOCHASTIC
 
 _FLOAT32, _UINT8, _CHANNELS_LAST = torch.float32, torch.uint8, torch.channels_last
 
@@ -41,11 +41,11 @@ class ScaledRounding:
     def __init__(self, fmt: FloatFormat, rounding: Rounding, axis: int | None = None, *, scaled: bool = True) -> None:
         self.fmt, self.rounding, self.axis, self.scaled = fmt, rounding, axis, scaled
         mode = MODES[rounding]
-        words, short = channel_formats(fmt).words(mode)
+        constants, use_fast = channel_formats(fmt).constants(mode)
         self._stochastic = mode == STOCHASTIC
-        self._words = np.ascontiguousarray(words[0])
-        covered = fmt.signed and axis in (None, 0) and (not scaled or (short and fmt.max > 0))
-        self._kernel = machine_code(kernels.dense(mode, short)) if covered else None
+        self._constants = np.ascontiguousarray(constants[0])
+        covered = fmt.signed and axis in (None, 0) and (not scaled or (use_fast and fmt.max > 0))
+        self._kernel = machine_code(loops.dense(mode, use_fast)) if covered else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _scaled_rounding, (self.fmt, self.rounding, self.axis, self.scaled)
@@ -58,7 +58,7 @@ class ScaledRounding:
             key = stochastic_key(self.rounding, seed, step) if self._stochastic else (0, 0)
             out = torch.empty_like(x)
             if size and self._kernel(
-                x.data_ptr(), out.data_ptr(), rows, size // rows, self._words, self.scaled, key[0], key[1]
+                x.data_ptr(), out.data_ptr(), rows, size // rows, self._constants, self.scaled, key[0], key[1]
             ):
                 return out
         if self.scaled:
@@ -91,16 +91,16 @@ class PreparedRounding:
         chosen = channel_formats(formats)
         mode = MODES[rounding]
         self._stochastic = mode == STOCHASTIC
-        words, short = chosen.words(mode)
+        constants, use_fast = chosen.constants(mode)
         most = np.array([fmt.max for fmt in chosen.distinct], dtype=np.float64)[chosen.chosen]
         with np.errstate(over="ignore"):  # what clips beyond float32 clips nothing
             self.clip = (self.scale * most).astype(np.float32)  # largest magnitude that is represented
-        self._table, scaled = _table(words, self.scale, self.clip, short)
+        self._table, scaled = _table(constants, self.scale, self.clip, use_fast)
         self._address = self._table.ctypes.data
         self._rows = len(self._table)
-        covered = short and chosen.signed and axis in (None, 0) and (self._rows == 1 or axis == 0)
-        self._kernel = machine_code(kernels.given(mode, scaled)) if covered else None
-        self._stop = machine_code(kernels.stop_clipped)
+        covered = use_fast and chosen.signed and axis in (None, 0) and (self._rows == 1 or axis == 0)
+        self._kernel = machine_code(loops.given(mode, scaled)) if covered else None
+        self._stop = machine_code(loops.stop_clipped)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _prepared_rounding, (self.formats, self.rounding, self.scale, self.axis)
@@ -114,7 +114,7 @@ class PreparedRounding:
             key = stochastic_key(self.rounding, seed, step) if self._stochastic else (0, 0)
             out = torch.empty_like(x)
             length = x.numel() // rows
-            flags = torch.empty(rows * -(-length // kernels.FLAGGED), dtype=_UINT8) if watched else None
+            flags = torch.empty(rows * -(-length // loops.FLAGGED), dtype=_UINT8) if watched else None
             seen = kernel(
                 x.data_ptr(),
                 out.data_ptr(),
@@ -124,9 +124,9 @@ class PreparedRounding:
                 self._address,
                 *key,
             )
-            if seen == kernels.NOT_FINITE:
+            if seen == loops.NOT_FINITE:
                 return None, None
-            return out, Clipped(self, flags) if watched and seen == kernels.CLIPPED else None
+            return out, Clipped(self, flags) if watched and seen == loops.CLIPPED else None
         if not bool(torch.isfinite(x).all()):
             return None, None
         scale, axis = (self.scale, self.axis) if rows > 1 else (self.scale[0], None)
@@ -141,7 +141,7 @@ class Clipped:
     """That some elements of a tensor were clipped."""
 
     rounding: PreparedRounding
-    flags: torch.Tensor | None  # as `kernels.given` writes them; None where any may be clipped
+    flags: torch.Tensor | None  # as `loops.given` writes them; None where any may be clipped
 
     def stop(self, x: torch.Tensor, gradient: torch.Tensor) -> None:
         """Set `gradient`, of the shape of the tensor x that was rounded, to zero where x was clipped."""
@@ -158,11 +158,11 @@ def _prepared_rounding(formats: Any, rounding: Rounding, scale: Any, axis: int |
     return PreparedRounding(formats, rounding, scale=scale, axis=axis)
 
 
-def _table(words: Words, scale: np.ndarray, clip: np.ndarray, short: bool) -> tuple[Words, bool]:
+def _table(constants: Constants, scale: np.ndarray, clip: np.ndarray, use_fast: bool) -> tuple[Constants, bool]:
     """[channels or 1, 4]: floor, limit, bits of the scale and of the clip; whether the scale is still to be applied."""
-    table = np.empty((max(len(words), len(scale)), 4), np.uint32)
+    table = np.empty((max(len(constants), len(scale)), 4), np.uint32)
     moved = np.empty((len(table), 2), np.uint32)
-    done = short and kernels.move_words(words, scale, moved)
-    table[:, :2] = moved if done else words[:, : LIMIT + 1]
+    done = use_fast and loops.move_constants(constants, scale, moved)
+    table[:, :2] = moved if done else constants[:, : LIMIT + 1]
     table[:, 2], table[:, 3] = scale.view(np.uint32), clip.view(np.uint32)
     return table, not done

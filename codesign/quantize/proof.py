@@ -1,8 +1,8 @@
 """A proof by walking all 2^32 float32 inputs: is each rounded as the sorted list of a format's values demands?
 
 The oracle knows no bit arithmetic. It takes the values of the format, halves the distance between neighbours exactly in
-float64, and lists for which magnitude the result changes to which. `FloatFormat.decode`, which gives the values, is
-itself tested against published tables of codes.
+float64, and lists for which magnitude the result changes to which. What becomes of the ends is said by the format itself
+(`overflow_result`, `flushed_below`, ...), its values by `decode`, which is tested against published tables of codes.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 import numpy.typing as npt
 
 from codesign.errors import FormatError
-from codesign.formats import FloatFormat, InfiniteInput, NanInput, Overflow, Reserved, Subnormals
-from codesign.quantize.compiled import compiled
-from codesign.quantize.rounding import Rounding, round_to_format
+from codesign.formats import FloatFormat, Rounding
+from codesign.quantize.codes import decode
+from codesign.quantize.kernels.compiled import compiled
+from codesign.quantize.rounding import round_to_format
 
 INPUTS = 1 << 32
 _WIDEST_BITS = 20  # a million decisions; wider formats would need gigabytes of them
@@ -55,48 +57,40 @@ def decisions(fmt: FloatFormat, rounding: Rounding) -> tuple[Bits, Bits]:
 
     `Rounding.NEAREST_EVEN` or `TOWARD_ZERO`. A result above infinity's bits stands for any NaN.
     """
-    if rounding is Rounding.STOCHASTIC:
-        raise FormatError("stochastic rounding has no fixed decisions; choose nearest-even or toward-zero")
     if fmt.bits > _WIDEST_BITS:
         raise FormatError(f"'{fmt}' has {fmt.bits} bits; up to {_WIDEST_BITS} can be proven")
     values = _magnitudes(fmt)
     top_exponent = max(math.frexp(fmt.max)[1] - 1, fmt.min_exponent) if fmt.max else fmt.min_exponent
     beyond = fmt.max + math.ldexp(1.0, top_exponent - fmt.mantissa_bits)  # the next value, if the codes went on
     lower, upper = values, np.append(values[1:], beyond)
-    if rounding is Rounding.NEAREST_EVEN:
-        boundary = (lower + upper) / 2  # exact: two neighbours of at most 24 bits
-        lower_code = np.arange(len(values))
-        up_at_tie = lower_code % 2 == 1 if fmt.mantissa_bits else (lower > 0)  # see Rounding.NEAREST_EVEN
-    else:
-        boundary, up_at_tie = upper, np.ones(len(values), dtype=bool)
-    results = np.append(values, _beyond(fmt, fmt.overflow) if rounding is Rounding.NEAREST_EVEN else fmt.max)
-    if fmt.subnormals is Subnormals.FLUSH and fmt.min_normal is not None:
-        results[results < fmt.min_normal] = 0
+    match rounding:
+        case Rounding.NEAREST_EVEN:
+            boundary, beyond_result = (
+                (lower + upper) / 2,
+                fmt.overflow_result,
+            )  # exact: two neighbours of at most 24 bits
+            # with an odd last digit below it, a tie goes up; with no mantissa bits it always does: see Rounding
+            up_at_tie = np.arange(len(values)) % 2 == 1 if fmt.mantissa_bits else lower > 0
+        case Rounding.TOWARD_ZERO:
+            boundary, beyond_result = upper, fmt.max
+            up_at_tie = np.ones(len(values), dtype=bool)
+        case Rounding.STOCHASTIC:
+            raise FormatError("stochastic rounding has no fixed decisions; choose nearest-even or toward-zero")
+        case _:
+            assert_never(rounding)
+    results = np.append(values, beyond_result)
+    results[results < fmt.flushed_below] = 0
     first = np.append(np.uint32(0), _first_at_or_above(boundary, up_at_tie))
     below_infinity = first < _INFINITY
     ends_first = np.array([_INFINITY, _INFINITY + 1], dtype=np.uint32)
-    ends = np.array([_infinite(fmt), 0.0 if fmt.nan_input is NanInput.ZERO else math.nan])
+    ends = np.array([fmt.infinite_result, fmt.nan_result])
     result = np.append(results[below_infinity], ends).astype(np.float32)
     return np.append(first[below_infinity], ends_first), np.where(np.isnan(result), _NAN, result.view(np.uint32))
 
 
 def _magnitudes(fmt: FloatFormat) -> npt.NDArray[np.float64]:
     """Values of the magnitude codes 0, 1, ..., all finite ones, before any flushing."""
-    return np.array([fmt.decode(code) for code in range(fmt.encode(fmt.max) + 1)])
-
-
-def _beyond(fmt: FloatFormat, overflow: Overflow) -> float:
-    return {Overflow.SATURATE: fmt.max, Overflow.INFINITY: math.inf, Overflow.NAN: math.nan}[overflow]
-
-
-def _infinite(fmt: FloatFormat) -> float:
-    match fmt.infinite_input:
-        case InfiniteInput.OVERFLOW:
-            return _beyond(fmt, fmt.overflow)
-        case InfiniteInput.KEEP:
-            return math.inf
-        case InfiniteInput.NAN:
-            return math.nan
+    return decode(np.arange(fmt.encode(fmt.max) + 1), fmt).astype(np.float64)
 
 
 def _first_at_or_above(boundary: npt.NDArray[np.float64], inclusive: npt.NDArray[np.bool_]) -> Bits:
@@ -104,8 +98,9 @@ def _first_at_or_above(boundary: npt.NDArray[np.float64], inclusive: npt.NDArray
     with np.errstate(over="ignore"):
         nearest = boundary.astype(np.float32)
     exact = nearest.astype(np.float64)
-    short = (exact < boundary) | ((exact == boundary) & ~inclusive)
-    return nearest.view(np.uint32) + short
+    missed = (exact < boundary) | ((exact == boundary) & ~inclusive)
+    bits: Bits = nearest.view(np.uint32) + missed
+    return bits
 
 
 def prove(
@@ -119,7 +114,7 @@ def prove(
     progress : is called with the number of inputs done, now and then
     """
     first, positive = decisions(fmt, rounding)
-    negative = np.where((positive == 0) & (fmt.reserved is Reserved.FNUZ), np.uint32(0), positive | _SIGN)
+    negative = np.where((positive == 0) & (not fmt.has_minus_zero), np.uint32(0), positive | _SIGN)
     place = np.arange(_AT_ONCE, dtype=np.uint32)
     x, y = np.empty(_AT_ONCE, dtype=np.uint32), np.empty(_AT_ONCE, dtype=np.uint32)
     tally = np.zeros(2, dtype=np.int64)  # wrong inputs, and the first of them

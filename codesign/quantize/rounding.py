@@ -5,17 +5,16 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import replace
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from codesign.errors import FormatError, ModelError
-from codesign.formats import FloatFormat, as_format, as_member
-from codesign.quantize import words
-from codesign.quantize.dense import round_dense
-from codesign.quantize.layout import ChannelFormats, Floats, Work, round_array, spread_scale
+from codesign.formats import FloatFormat, Rounding, as_format, as_member
+from codesign.quantize.kernels.constants import MODES, STOCHASTIC
+from codesign.quantize.paths.dense import round_dense
+from codesign.quantize.paths.layout import ChannelFormats, Floats, RoundingJob, round_array, spread_scale
 
 if TYPE_CHECKING:
     import torch
@@ -23,25 +22,6 @@ if TYPE_CHECKING:
     Array = TypeVar("Array", npt.NDArray[Any], torch.Tensor)
 
 _FLOATS = ("float32", "float64", "bfloat16", "float16")
-
-
-class Rounding(StrEnum):
-    """Which of the two neighbouring values a number becomes.
-
-    Of two equally near ones `NEAREST_EVEN` takes that with an even last digit and, where neither has one (between powers
-    of two, M = 0), the larger in magnitude: IEEE 754-2019, 4.3.1.
-    """
-
-    NEAREST_EVEN = "nearest-even"
-    TOWARD_ZERO = "toward-zero"
-    STOCHASTIC = "stochastic"  # the upper one with probability (x - lower) / (upper - lower)
-
-
-MODES = {
-    Rounding.NEAREST_EVEN: words.NEAREST_EVEN,
-    Rounding.TOWARD_ZERO: words.TOWARD_ZERO,
-    Rounding.STOCHASTIC: words.STOCHASTIC,
-}
 
 
 def round_to_format(
@@ -94,8 +74,8 @@ def round_to_format(
     shape = tuple(x.shape)
     values = None if scale is None else np.asarray(_on_cpu(scale), dtype=np.float32)
     axis = _axis(axis, shape, formats, values, block)
-    work = Work(
-        mode=MODES[rounding],
+    job = RoundingJob(
+        rounding=rounding,
         formats=formats,
         scale=_scale(values, shape, axis, block),
         axis=axis,
@@ -103,68 +83,69 @@ def round_to_format(
         key=stochastic_key(rounding, seed, step),
         threads=whole("threads", threads, 1),
     )
-    _check_precision(work, dtype)
+    _check_precision(job, dtype)
     if isinstance(x, np.ndarray):
         result = np.empty_like(x) if out is None else out
-        _round_numpy(x, result, work)
+        _round_numpy(x, result, job)
         return result
-    return _round_torch(x, out, work)
+    return _round_torch(x, out, job)
 
 
 def round_at_once(
-    x: Any,
+    x: Array,
     fmt: FloatFormat | str,
     rounding: Rounding,
     seed: int | None,
     step: int,
-    out: Any,
+    out: Array | None,
     *,
     scaled: bool = False,
     axis: int | None = None,
-) -> Any:
-    """The short way of dense.py, or None where that is none: then there may be something to complain about, too."""
+) -> Array | None:
+    """By the fast path of dense.py; None if it does not cover the call, or if there may be something to complain about."""
     mode = MODES.get(rounding)
-    if mode is None or (mode == words.STOCHASTIC and seed is None):
+    if mode is None or (mode == STOCHASTIC and seed is None):
         return None
     key = stochastic_key(rounding, seed, step)
-    return round_dense(x, out, as_format(fmt), mode, key, scaled=scaled, axis=axis)
+    rounded: Array | None = round_dense(x, out, as_format(fmt), mode, key, scaled=scaled, axis=axis)
+    return rounded
 
 
-def _round_torch(x: torch.Tensor, out: torch.Tensor | None, work: Work) -> torch.Tensor:
+def _round_torch(x: torch.Tensor, out: torch.Tensor | None, job: RoundingJob) -> torch.Tensor:
     import torch
 
     x = x.detach().resolve_neg()
     result = torch.empty_like(x) if out is None else out
     if x.device.type != "cpu":
-        from codesign.quantize.integer import round_tensor
+        from codesign.quantize.paths.integer import round_tensor
 
-        result.detach().copy_(round_tensor(x, work))
+        result.detach().copy_(round_tensor(x, job))
     elif x.dtype in (torch.float32, torch.float64):
-        _round_numpy(x.numpy(), result.detach().numpy(), work)
+        _round_numpy(x.numpy(), result.detach().numpy(), job)
     else:
         wide = x.float()
-        _round_numpy(wide.numpy(), wide.numpy(), work)
+        _round_numpy(wide.numpy(), wide.numpy(), job)
         result.detach().copy_(wide)
     return result
 
 
-def _round_numpy(x: npt.NDArray[Any], y: npt.NDArray[Any], work: Work) -> None:
+def _round_numpy(x: npt.NDArray[Any], y: npt.NDArray[Any], job: RoundingJob) -> None:
     """Round x into y, of the same shape and dtype, on the CPU."""
     if x.size == 0:
         return
-    ragged = work.block is not None and x.shape[work.axis] % work.block != 0
-    if x.dtype == np.float32 and not ragged and work.formats.signed:
+    ragged = job.block is not None and x.shape[job.axis] % job.block != 0
+    if x.dtype == np.float32 and not ragged and job.formats.signed:
         same = x.ctypes.data == y.ctypes.data and x.strides == y.strides
-        round_array(x.copy() if not same and np.may_share_memory(x, y) else x, y, work)
+        round_array(x.copy() if not same and np.may_share_memory(x, y) else x, y, job)
         return
     with np.errstate(all="ignore"):  # the ends are the business of the format
-        scale = spread_scale(work, x.shape)
+        scale = spread_scale(job, x.shape)
         wide: npt.NDArray[Any] = x if x.dtype == np.float64 else np.array(x, dtype=np.float32, order="C")
         if scale is not None:
             wide = wide / scale.astype(wide.dtype)
         narrow = _to_odd_float32(wide) if wide.dtype == np.float64 else np.ascontiguousarray(wide)
-        plain = replace(work, scale=None, block=None)
-        if work.formats.signed:
+        plain = replace(job, scale=None, block=None)
+        if job.formats.signed:
             round_array(narrow, narrow, plain)
         else:
             _round_to_powers(narrow, plain)
@@ -186,14 +167,14 @@ def _to_odd_float32(x: npt.NDArray[np.float64]) -> Floats:
     return nearest
 
 
-def _round_to_powers(x: Floats, work: Work) -> None:
+def _round_to_powers(x: Floats, job: RoundingJob) -> None:
     """Round a C-contiguous array in place to the unsigned e8m0."""
-    from codesign.quantize import kernels
+    from codesign.quantize.kernels import rows as loops
 
     bits = x.reshape(-1).view(np.uint32)
-    kernels.to_equal_binades(bits)
-    round_array(x, x, work)
-    kernels.from_equal_binades(bits)
+    loops.to_equal_binades(bits)
+    round_array(x, x, job)
+    loops.from_equal_binades(bits)
 
 
 def channel_formats(fmt: FloatFormat | str | Sequence[FloatFormat]) -> ChannelFormats:
@@ -258,18 +239,18 @@ def _check_array(x: Any, out: Any, dtype: str) -> None:
         raise ModelError("out must be writeable and on the device of x; pass another array")
 
 
-def _check_precision(work: Work, dtype: str) -> None:
+def _check_precision(job: RoundingJob, dtype: str) -> None:
     """Refuse what would be rounded twice."""
-    for fmt in work.formats.distinct:
+    for fmt in job.formats.distinct:
         if dtype == "float64" and fmt.mantissa_bits > 21:
             raise FormatError(f"float64 is rounded to at most 21 mantissa bits, not to '{fmt}'; convert x to float32")
         if dtype in ("bfloat16", "float16"):
             own = FloatFormat.parse(dtype)
             if fmt.mantissa_bits > own.mantissa_bits or fmt.max > own.max or fmt.quantum < own.quantum:
                 raise FormatError(f"the values of '{fmt}' do not all fit {dtype}; convert x to float32")
-        if not fmt.signed and work.scale is not None:
+        if not fmt.signed and job.scale is not None:
             raise FormatError("e8m0 is itself a scale and takes none; divide x first")
-    if dtype in ("bfloat16", "float16") and work.scale is not None and np.any(np.frexp(work.scale)[0] != 0.5):
+    if dtype in ("bfloat16", "float16") and job.scale is not None and np.any(np.frexp(job.scale)[0] != 0.5):
         raise FormatError(f"a scale of {dtype} must be a power of two; convert x to float32 for any other")
 
 
@@ -303,7 +284,7 @@ def _axis(
 
 
 def _scale(values: Floats | None, shape: tuple[int, ...], axis: int, block: int | None) -> Floats | None:
-    """The scale as a float32 array of a shape that `Work` allows."""
+    """The scale as a float32 array of a shape that `RoundingJob` allows."""
     if values is None:
         if block is not None:
             raise ModelError("block= needs scale=; for example absmax_scale(x, fmt, axis=axis, block=block)")

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 import numpy as np
 import numpy.typing as npt
 
 from codesign.errors import FormatError, ModelError
-from codesign.formats import FloatFormat, as_member
-from codesign.quantize.layout import Floats
+from codesign.formats import FloatFormat, Rounding, as_member
+from codesign.quantize.paths.layout import Floats
 from codesign.quantize.rounding import (
-    Rounding,
     axis_of,
     channel_formats,
     check_kind,
@@ -109,16 +108,23 @@ def _scale_of(absmax: Any, top: Any, rule: ScaleRule) -> Floats:
         place = tuple(int(i) for i in np.argwhere(absmax < 0)[0])
         where = f" at {place if len(place) > 1 else place[0]}" if place else ""
         raise ModelError(f"no finite number to scale{where}, only NaN or infinity; find out where they come from")
-    if rule is ScaleRule.REAL:
-        scale = np.clip(absmax / top, _SMALLEST, float(np.finfo(np.float32).max))
-    else:
-        mantissa, exponent = np.frexp(absmax)
-        top_mantissa, top_exponent = np.frexp(top)
-        exponent = exponent - top_exponent
-        if rule is ScaleRule.POWER_OF_TWO:
-            exponent += mantissa > top_mantissa
-        scale = np.ldexp(1.0, np.clip(exponent, -126, 127))
+    mantissa, exponent = np.frexp(absmax)
+    top_mantissa, top_exponent = np.frexp(top)
+    match rule:
+        case ScaleRule.REAL:
+            scale = np.clip(absmax / top, _SMALLEST, float(np.finfo(np.float32).max))
+        case ScaleRule.POWER_OF_TWO:
+            scale = _power(exponent - top_exponent + (mantissa > top_mantissa))
+        case ScaleRule.MICROSCALING:
+            scale = _power(exponent - top_exponent)
+        case _:
+            assert_never(rule)
     return np.where(absmax == 0, 1.0, scale).astype(np.float32)
+
+
+def _power(exponent: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    power: npt.NDArray[np.float64] = np.ldexp(1.0, np.clip(exponent, -126, 127))
+    return power
 
 
 def _absmax(x: npt.NDArray[Any], axis: int | None, block: int | None) -> npt.NDArray[np.float64]:
@@ -148,7 +154,7 @@ def _absmax_torch(x: torch.Tensor, axis: int | None, block: int | None) -> npt.N
     import torch
 
     if block is not None and axis is not None:
-        largest = torch.stack([part.abs().amax(axis) for part in x.split(block, axis)], axis)
+        largest = torch.stack([part.abs().amax(axis) for part in torch.split(x, block, axis)], axis)
     elif axis is None:
         low, high = x.aminmax()
         largest = torch.maximum(high, -low)

@@ -8,10 +8,10 @@ static void P(read_scaled)(const bilateral_plan *plan, const cs_images *images, 
     for (int64_t i = 0; i < count; ++i) to[i] = (float)line[i] * scale;
 }
 
-cs_status KERNEL(P(bilateral))(const cs_images *images, const PIXEL *src, const cs_bilateral *how, void *scratch,
+cs_filter_status KERNEL(P(bilateral))(const cs_images *images, const PIXEL *src, const cs_bilateral *how, void *scratch,
                                int64_t scratch_bytes, PIXEL *dst) {
     bilateral_plan plan;
-    if (!plan_bilateral(&plan, arena_of(scratch, scratch_bytes), images, how)) return CS_ERR_CAPACITY;
+    if (!plan_bilateral(&plan, arena_of(scratch, scratch_bytes), images, how)) return CS_FILTER_ERR_CAPACITY;
     const int64_t radius = how->radius, height = images->height, width = images->width;
     const float scale = ROOT_HALF_LOG2_E / how->sigma_range;
     for (int64_t n = 0; n < images->planes; ++n) {
@@ -39,5 +39,5 @@ cs_status KERNEL(P(bilateral))(const cs_images *images, const PIXEL *src, const 
             }
         }
     }
-    return CS_OK;
+    return CS_FILTER_OK;
 }

@@ -132,7 +132,7 @@ static void box_plane(const cs_images *images, const box_plan *plan, const uint8
     }
 }
 
-cs_status KERNEL(box_u8)(const cs_images *images, const uint8_t *src, int64_t radius, void *scratch,
+cs_filter_status KERNEL(box_u8)(const cs_images *images, const uint8_t *src, int64_t radius, void *scratch,
                          int64_t scratch_bytes, uint8_t *dst) {
     const int64_t width = images->width, bordered = width + 2 * radius;
     arena from = arena_of(scratch, scratch_bytes);
@@ -145,7 +145,7 @@ cs_status KERNEL(box_u8)(const cs_images *images, const uint8_t *src, int64_t ra
     plan.zeros = arena_take(&from, width);
     plan.staged = arena_take(&from, BOX_STAGED * width);
     plan.map = arena_take(&from, 2 * radius * 8);
-    if (plan.map == NULL) return CS_ERR_CAPACITY;
+    if (plan.map == NULL) return CS_FILTER_ERR_CAPACITY;
     memset(plan.zeros, 0, (size_t)width);
     memset(plan.wide, 0, (size_t)(1 + bordered + MOST_LANES) * 4);
     ++plan.wide;
@@ -157,5 +157,5 @@ cs_status KERNEL(box_u8)(const cs_images *images, const uint8_t *src, int64_t ra
     for (int64_t n = 0; n < images->planes; ++n)
         box_plane(images, &plan, src + images->src_plane[n], radius, dst + images->dst_plane[n], stream);
     if (stream) stream_end();
-    return CS_OK;
+    return CS_FILTER_OK;
 }

@@ -134,7 +134,7 @@ static void float_box_plane(const cs_images *images, const float_box_plan *plan,
     }
 }
 
-cs_status KERNEL(box_f32)(const cs_images *images, const float *src, int64_t radius, void *scratch,
+cs_filter_status KERNEL(box_f32)(const cs_images *images, const float *src, int64_t radius, void *scratch,
                           int64_t scratch_bytes, float *dst) {
     const int64_t width = images->width, bordered = width + 2 * radius + MOST_LANES;
     arena from = arena_of(scratch, scratch_bytes);
@@ -148,7 +148,7 @@ cs_status KERNEL(box_f32)(const cs_images *images, const float *src, int64_t rad
     plan.lines = arena_take(&from, FEW_ROWS * width * 4);
     plan.line_row = arena_take(&from, FEW_ROWS * 8);
     plan.map = arena_take(&from, 2 * radius * 8);
-    if (plan.map == NULL) return CS_ERR_CAPACITY;
+    if (plan.map == NULL) return CS_FILTER_ERR_CAPACITY;
     memset(plan.zeros, 0, (size_t)width * 4);
     memset(plan.columns, 0, (size_t)bordered * 4);
     memset(plan.fours, 0, (size_t)bordered * 4);
@@ -160,5 +160,5 @@ cs_status KERNEL(box_f32)(const cs_images *images, const float *src, int64_t rad
     for (int64_t n = 0; n < images->planes; ++n)
         float_box_plane(images, &plan, src + images->src_plane[n], radius, dst + images->dst_plane[n], stream);
     if (stream) stream_end();
-    return CS_OK;
+    return CS_FILTER_OK;
 }

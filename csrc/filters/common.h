@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "../codesign.h"
+#include "filters.h"
 
 /* Scratch memory is cut from the front, 64 bytes at a time, so that every piece starts on a cache line. */
 typedef struct {
@@ -22,7 +22,7 @@ static inline arena arena_of(void *memory, int64_t size_bytes) {
     return (arena){(unsigned char *)memory + skip, size_bytes - skip};
 }
 
-/* NULL once the arena is spent: the caller answers CS_ERR_CAPACITY. */
+/* NULL once the arena is spent: the caller answers CS_FILTER_ERR_CAPACITY. */
 static inline void *arena_take(arena *from, int64_t size_bytes) {
     const int64_t whole = (size_bytes + 63) / 64 * 64;
     unsigned char *piece = from->next;

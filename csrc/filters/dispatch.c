@@ -2,6 +2,8 @@
 #include "common.h"
 #include "dispatch.h"
 
+int32_t cs_filters_abi_version(void) { return CS_FILTERS_ABI_VERSION; }
+
 int32_t cs_best_isa(void) {
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
@@ -44,44 +46,44 @@ int64_t cs_fir_scratch_bytes(int64_t height, int64_t width, int64_t radius) {
     return small_planes(height, width) ? larger(small, large) : large;
 }
 
-cs_status cs_fir_u8(const cs_images *images, const uint8_t *src, const cs_taps *taps, void *scratch,
+cs_filter_status cs_fir_u8(const cs_images *images, const uint8_t *src, const cs_taps *taps, void *scratch,
                     int64_t scratch_bytes, uint8_t *dst) {
-    if (!valid(images)) return CS_ERR_RANGE;
+    if (!valid(images)) return CS_FILTER_ERR_RANGE;
     if (small_planes(images->height, images->width))
         return CALL(images, fir_small, src, taps, scratch, scratch_bytes, dst);
     return CALL(images, fir_u8, src, taps, scratch, scratch_bytes, dst);
 }
 
-cs_status cs_fir_f32(const cs_images *images, const float *src, const cs_taps *taps, void *scratch,
+cs_filter_status cs_fir_f32(const cs_images *images, const float *src, const cs_taps *taps, void *scratch,
                      int64_t scratch_bytes, float *dst) {
-    return valid(images) ? CALL(images, fir_f32, src, taps, scratch, scratch_bytes, dst) : CS_ERR_RANGE;
+    return valid(images) ? CALL(images, fir_f32, src, taps, scratch, scratch_bytes, dst) : CS_FILTER_ERR_RANGE;
 }
 
 int64_t cs_fir_fixed_scratch_bytes(int64_t height, int64_t width, int64_t radius) {
     return 8 * (smaller(width, 2048) + 2 * radius + 32) + width + 4 * (radius + 1) + 8 * (height + 2 * radius + 4) + 512;
 }
 
-cs_status cs_fir_fixed_u8(const cs_images *images, const uint8_t *src, const cs_taps *taps, void *scratch,
+cs_filter_status cs_fir_fixed_u8(const cs_images *images, const uint8_t *src, const cs_taps *taps, void *scratch,
                           int64_t scratch_bytes, uint8_t *dst) {
     if (!valid(images) || images->isa < CS_ISA_AVX2 || images->width < CS_LEAST_FIXED_WIDTH || images->src_column != 1 ||
         images->dst_column != 1)
-        return CS_ERR_RANGE;
+        return CS_FILTER_ERR_RANGE;
     for (int64_t n = 0; n < images->planes; ++n)
-        if (taps->radius[n] > CS_LARGEST_FIXED) return CS_ERR_RANGE;
+        if (taps->radius[n] > CS_LARGEST_FIXED) return CS_FILTER_ERR_RANGE;
 #if defined(__x86_64__)
     return images->isa >= CS_ISA_AVX512 ? cs_fir_fixed_avx512(images, src, taps, scratch, scratch_bytes, dst)
                                         : cs_fir_fixed_avx2(images, src, taps, scratch, scratch_bytes, dst);
 #else
     (void)src, (void)scratch, (void)scratch_bytes, (void)dst;
-    return CS_ERR_RANGE;
+    return CS_FILTER_ERR_RANGE;
 #endif
 }
 
 int64_t cs_box_scratch_bytes(int64_t width, int64_t radius) { return 22 * width + 36 * radius + 2048; }
 
-cs_status cs_box_u8(const cs_images *images, const uint8_t *src, int64_t radius, void *scratch, int64_t scratch_bytes,
+cs_filter_status cs_box_u8(const cs_images *images, const uint8_t *src, int64_t radius, void *scratch, int64_t scratch_bytes,
                     uint8_t *dst) {
-    if (!valid(images) || radius < 1 || radius > CS_LARGEST_BOX) return CS_ERR_RANGE;
+    if (!valid(images) || radius < 1 || radius > CS_LARGEST_BOX) return CS_FILTER_ERR_RANGE;
     return CALL(images, box_u8, src, radius, scratch, scratch_bytes, dst);
 }
 
@@ -89,9 +91,9 @@ int64_t cs_float_box_scratch_bytes(int64_t width, int64_t radius) {
     return (2 * radius + 16) * width * 4 + 32 * radius + 1024;
 }
 
-cs_status cs_box_f32(const cs_images *images, const float *src, int64_t radius, void *scratch, int64_t scratch_bytes,
+cs_filter_status cs_box_f32(const cs_images *images, const float *src, int64_t radius, void *scratch, int64_t scratch_bytes,
                      float *dst) {
-    if (!valid(images) || radius < 1 || radius > CS_LARGEST_FLOAT_BOX) return CS_ERR_RANGE;
+    if (!valid(images) || radius < 1 || radius > CS_LARGEST_FLOAT_BOX) return CS_FILTER_ERR_RANGE;
     return CALL(images, box_f32, src, radius, scratch, scratch_bytes, dst);
 }
 
@@ -105,14 +107,14 @@ int64_t cs_slide_scratch_bytes(int64_t width, int64_t radius) {
     return columns * (16 + 8) * 4 + (1024 + 256 + 4 * radius + 64) * 8 + width * 4 + 8192;
 }
 
-cs_status cs_slide_u8(const cs_images *images, const uint8_t *src, const cs_waves *waves, void *scratch,
+cs_filter_status cs_slide_u8(const cs_images *images, const uint8_t *src, const cs_waves *waves, void *scratch,
                       int64_t scratch_bytes, uint8_t *dst) {
-    return valid_slide(images, waves) ? CALL(images, slide_u8, src, waves, scratch, scratch_bytes, dst) : CS_ERR_RANGE;
+    return valid_slide(images, waves) ? CALL(images, slide_u8, src, waves, scratch, scratch_bytes, dst) : CS_FILTER_ERR_RANGE;
 }
 
-cs_status cs_slide_f32(const cs_images *images, const float *src, const cs_waves *waves, void *scratch,
+cs_filter_status cs_slide_f32(const cs_images *images, const float *src, const cs_waves *waves, void *scratch,
                        int64_t scratch_bytes, float *dst) {
-    return valid_slide(images, waves) ? CALL(images, slide_f32, src, waves, scratch, scratch_bytes, dst) : CS_ERR_RANGE;
+    return valid_slide(images, waves) ? CALL(images, slide_f32, src, waves, scratch, scratch_bytes, dst) : CS_FILTER_ERR_RANGE;
 }
 
 /* radius 2^14 keeps the window's taps countable and is above any use */
@@ -127,15 +129,15 @@ int64_t cs_bilateral_scratch_bytes(int64_t height, int64_t width, int64_t radius
     return (smaller(side, height) + 2) * line * channels * 4 + line * 12 + side * 8 + (side * side + 1) * 12 + 4096;
 }
 
-cs_status cs_bilateral_u8(const cs_images *images, const uint8_t *src, const cs_bilateral *how, void *scratch,
+cs_filter_status cs_bilateral_u8(const cs_images *images, const uint8_t *src, const cs_bilateral *how, void *scratch,
                           int64_t scratch_bytes, uint8_t *dst) {
-    if (!valid_bilateral(images, how)) return CS_ERR_RANGE;
+    if (!valid_bilateral(images, how)) return CS_FILTER_ERR_RANGE;
     return CALL(images, bilateral_u8, src, how, scratch, scratch_bytes, dst);
 }
 
-cs_status cs_bilateral_f32(const cs_images *images, const float *src, const cs_bilateral *how, void *scratch,
+cs_filter_status cs_bilateral_f32(const cs_images *images, const float *src, const cs_bilateral *how, void *scratch,
                            int64_t scratch_bytes, float *dst) {
-    if (!valid_bilateral(images, how)) return CS_ERR_RANGE;
+    if (!valid_bilateral(images, how)) return CS_FILTER_ERR_RANGE;
     return CALL(images, bilateral_f32, src, how, scratch, scratch_bytes, dst);
 }
 
@@ -145,16 +147,16 @@ int64_t cs_bilateral_table_scratch_bytes(int64_t height, int64_t width, int64_t 
     return (smaller(side, height) + 2) * line * channels + line * 8 + side * 8 + quads * 32 + 4096;
 }
 
-cs_status cs_bilateral_table_u8(const cs_images *images, const uint8_t *src, const cs_bilateral *how,
+cs_filter_status cs_bilateral_table_u8(const cs_images *images, const uint8_t *src, const cs_bilateral *how,
                                 const cs_bilateral_tables *tables, void *scratch, int64_t scratch_bytes,
                                 uint8_t *dst) {
     if (!valid_bilateral(images, how) || how->distance != CS_DISTANCE_L1 || images->isa != CS_ISA_VBMI ||
         (tables->planes != 1 && (tables->planes != 3 || how->channels != 1)))
-        return CS_ERR_RANGE;
+        return CS_FILTER_ERR_RANGE;
 #if defined(__x86_64__)
     return cs_bilateral_table_u8_vbmi(images, src, how, tables, scratch, scratch_bytes, dst);
 #else
     (void)src, (void)scratch, (void)scratch_bytes, (void)dst;
-    return CS_ERR_RANGE;
+    return CS_FILTER_ERR_RANGE;
 #endif
 }

@@ -136,7 +136,7 @@ static void P(fir_tile_of)(P(fir_plan) *plan, const cs_images *images, const PIX
     }
 }
 
-cs_status KERNEL(P(fir))(const cs_images *images, const PIXEL *src, const cs_taps *taps, void *scratch,
+cs_filter_status KERNEL(P(fir))(const cs_images *images, const PIXEL *src, const cs_taps *taps, void *scratch,
                       int64_t scratch_bytes, PIXEL *dst) {
     const bool stream = images->dst_column == 1 && images->planes * images->height * images->width *
                                                        (int64_t)sizeof(PIXEL) >= STREAM_BYTES;
@@ -144,12 +144,12 @@ cs_status KERNEL(P(fir))(const cs_images *images, const PIXEL *src, const cs_tap
     for (int64_t n = 0; n < images->planes; ++n) {
         if (taps->radius[n] != plan.radius &&
             !P(plan)(&plan, arena_of(scratch, scratch_bytes), images->height, images->width, taps->radius[n]))
-            return CS_ERR_CAPACITY;
+            return CS_FILTER_ERR_CAPACITY;
         plan.stream = stream;
         for (int64_t x0 = 0; x0 < images->width; x0 += plan.tile)
             P(fir_tile_of)(&plan, images, src + images->src_plane[n], dst + images->dst_plane[n], x0,
                            smaller(plan.tile, images->width - x0), taps->weights + taps->first[n]);
     }
     if (stream) stream_end();
-    return CS_OK;
+    return CS_FILTER_OK;
 }

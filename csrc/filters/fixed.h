@@ -176,17 +176,17 @@ static void fixed_plane(const fixed_plan *plan, const cs_images *images, const u
     }
 }
 
-cs_status KERNEL(fir_fixed)(const cs_images *images, const uint8_t *src, const cs_taps *taps, void *scratch,
+cs_filter_status KERNEL(fir_fixed)(const cs_images *images, const uint8_t *src, const cs_taps *taps, void *scratch,
                             int64_t scratch_bytes, uint8_t *dst) {
     fixed_plan plan = {.radius = -1};
     for (int64_t n = 0; n < images->planes; ++n) {
         if (taps->radius[n] != plan.radius &&
             !plan_fixed(&plan, arena_of(scratch, scratch_bytes), images, taps->radius[n]))
-            return CS_ERR_CAPACITY;
+            return CS_FILTER_ERR_CAPACITY;
         if (taps->first[n] != plan.first)
             fixed_weights(taps->weights + taps->first[n], plan.radius, plan.weights), plan.first = taps->first[n];
         fixed_plane(&plan, images, src + images->src_plane[n], dst + images->dst_plane[n]);
     }
-    return CS_OK;
+    return CS_FILTER_OK;
 }
 #undef WORDS

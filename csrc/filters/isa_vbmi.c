@@ -222,11 +222,11 @@ static bool plan_tables(table_plan *plan, arena from, const cs_images *images, c
     return true;
 }
 
-cs_status cs_bilateral_table_u8_vbmi(const cs_images *images, const uint8_t *src, const cs_bilateral *how,
+cs_filter_status cs_bilateral_table_u8_vbmi(const cs_images *images, const uint8_t *src, const cs_bilateral *how,
                                      const cs_bilateral_tables *tables, void *scratch, int64_t scratch_bytes,
                                      uint8_t *dst) {
     table_plan plan;
-    if (!plan_tables(&plan, arena_of(scratch, scratch_bytes), images, how, tables)) return CS_ERR_CAPACITY;
+    if (!plan_tables(&plan, arena_of(scratch, scratch_bytes), images, how, tables)) return CS_FILTER_ERR_CAPACITY;
     const int64_t radius = how->radius, height = images->height, width = images->width;
     for (int64_t n = 0; n < images->planes; ++n) {
         int64_t ready = 0;
@@ -252,7 +252,7 @@ cs_status cs_bilateral_table_u8_vbmi(const cs_images *images, const uint8_t *src
                               images->dst_column);
         }
     }
-    return CS_OK;
+    return CS_FILTER_OK;
 }
 #else
 typedef int cs_no_vbmi; /* an empty file is not C */

@@ -81,7 +81,7 @@ static inline __attribute__((always_inline)) void P(slide_tile)(const slide_plan
     }
 }
 
-cs_status KERNEL(P(slide))(const cs_images *images, const PIXEL *src, const cs_waves *waves, void *scratch,
+cs_filter_status KERNEL(P(slide))(const cs_images *images, const PIXEL *src, const cs_waves *waves, void *scratch,
                            int64_t scratch_bytes, PIXEL *dst) {
     const int64_t radius = waves->radius, height = images->height, width = images->width;
     const int64_t columns = smaller(SLIDE_COLUMNS, width);
@@ -94,7 +94,7 @@ cs_status KERNEL(P(slide))(const cs_images *images, const PIXEL *src, const cs_w
     plan.along = arena_take(&from, (SLIDE_COLUMNS + LANES + 2 * radius + 2) * 8);
     const int64_t zero_bytes = width * (int64_t)sizeof(PIXEL) + LANES * 4;
     plan.zeros = arena_take(&from, zero_bytes);
-    if (plan.zeros == NULL) return CS_ERR_CAPACITY;
+    if (plan.zeros == NULL) return CS_FILTER_ERR_CAPACITY;
     memset(plan.zeros, 0, (size_t)zero_bytes);
     for (int64_t n = 0; n < images->planes; ++n)
         for (int64_t y = 0; y < height; y += SLIDE_ROWS)
@@ -105,5 +105,5 @@ cs_status KERNEL(P(slide))(const cs_images *images, const PIXEL *src, const cs_w
                 P(slide_tile)(&plan, images, plane, to, y, smaller(SLIDE_ROWS, height - y), x0,
                               smaller(SLIDE_COLUMNS, width - x0), waves);
             }
-    return CS_OK;
+    return CS_FILTER_OK;
 }

@@ -94,16 +94,16 @@ static void small_along(const small_plan *plan, const cs_images *images, uint8_t
         }
 }
 
-cs_status KERNEL(fir_small)(const cs_images *images, const uint8_t *src, const cs_taps *taps, void *scratch,
+cs_filter_status KERNEL(fir_small)(const cs_images *images, const uint8_t *src, const cs_taps *taps, void *scratch,
                             int64_t scratch_bytes, uint8_t *dst) {
     small_plan plan = {.radius = -1};
     for (int64_t n = 0; n < images->planes; ++n) {
         if (taps->radius[n] != plan.radius &&
             !plan_small(&plan, arena_of(scratch, scratch_bytes), images, taps->radius[n]))
-            return CS_ERR_CAPACITY;
+            return CS_FILTER_ERR_CAPACITY;
         small_down(&plan, images, src + images->src_plane[n], taps->weights + taps->first[n]);
         small_along(&plan, images, dst + images->dst_plane[n], taps->weights + taps->first[n]);
     }
-    return CS_OK;
+    return CS_FILTER_OK;
 }
 #undef LANES

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "codesign.h"
+#include "filters/filters.h"
 
 static int failures;
 
@@ -32,8 +32,8 @@ static void check(int64_t height, int64_t width, int64_t radius, int32_t border,
         const int64_t bytes_ = (SCRATCH);                                                                    \
         void *scratch = malloc((size_t)bytes_);                                                             \
         memset(RESULT, 0, count * sizeof *(RESULT));                                                        \
-        const cs_status status = cs_##NAME##_##SUFFIX(&images, SOURCE, __VA_ARGS__, scratch, bytes_, RESULT); \
-        expect(status == CS_OK, #NAME "_" #SUFFIX " status", height, width, radius);                        \
+        const cs_filter_status status = cs_##NAME##_##SUFFIX(&images, SOURCE, __VA_ARGS__, scratch, bytes_, RESULT); \
+        expect(status == CS_FILTER_OK, #NAME "_" #SUFFIX " status", height, width, radius);                        \
         for (size_t i = 0; i < count && border != CS_BORDER_CONSTANT; ++i)                                  \
             if ((RESULT)[i] < 76.999f || (RESULT)[i] > 77.001f) {                                           \
                 expect(0, #NAME "_" #SUFFIX " constant", height, width, radius);                            \
@@ -48,7 +48,7 @@ static void check(int64_t height, int64_t width, int64_t radius, int32_t border,
         RUN(fir_fixed, u8, bytes, byte_result, cs_fir_fixed_scratch_bytes(height, width, radius), &taps);
     taps.radius = radii; /* now the third kernel does not sum to 1 */
     void *scratch = malloc((size_t)fir);
-    expect(cs_fir_u8(&images, bytes, &taps, scratch, fir, byte_result) == CS_OK, "own radii", height, width, radius);
+    expect(cs_fir_u8(&images, bytes, &taps, scratch, fir, byte_result) == CS_FILTER_OK, "own radii", height, width, radius);
     free(scratch);
     if (radius >= 1) RUN(box, u8, bytes, byte_result, cs_box_scratch_bytes(width, radius), radius);
     if (radius >= 1 && radius <= CS_LARGEST_FLOAT_BOX)
@@ -92,19 +92,19 @@ static void refusals(void) {
     uint8_t source[4] = {1, 2, 3, 4}, result[4], scratch[64];
     cs_taps taps = {weights, first, radius};
     cs_images images = {1, 2, 2, plane, plane, 2, 1, 2, 1, CS_BORDER_REFLECT101, CS_ISA_PORTABLE};
-    expect(cs_fir_u8(&images, source, &taps, scratch, 64, result) == CS_ERR_CAPACITY, "little scratch", 0, 0, 0);
-    expect(cs_box_u8(&images, source, 0, scratch, 64, result) == CS_ERR_RANGE, "box radius 0", 0, 0, 0);
-    expect(cs_box_u8(&images, source, 1, scratch, 64, result) == CS_ERR_CAPACITY, "little scratch of a box", 0, 0, 0);
+    expect(cs_fir_u8(&images, source, &taps, scratch, 64, result) == CS_FILTER_ERR_CAPACITY, "little scratch", 0, 0, 0);
+    expect(cs_box_u8(&images, source, 0, scratch, 64, result) == CS_FILTER_ERR_RANGE, "box radius 0", 0, 0, 0);
+    expect(cs_box_u8(&images, source, 1, scratch, 64, result) == CS_FILTER_ERR_CAPACITY, "little scratch of a box", 0, 0, 0);
     if (cs_best_isa() >= CS_ISA_AVX2) {
         images.isa = CS_ISA_AVX2;
-        expect(cs_fir_fixed_u8(&images, source, &taps, scratch, 64, result) == CS_ERR_RANGE, "narrow", 0, 0, 0);
+        expect(cs_fir_fixed_u8(&images, source, &taps, scratch, 64, result) == CS_FILTER_ERR_RANGE, "narrow", 0, 0, 0);
     }
     images.border = 4;
-    expect(cs_fir_u8(&images, source, &taps, scratch, 64, result) == CS_ERR_RANGE, "unknown border", 0, 0, 0);
+    expect(cs_fir_u8(&images, source, &taps, scratch, 64, result) == CS_FILTER_ERR_RANGE, "unknown border", 0, 0, 0);
     images.border = 0, images.isa = CS_ISA_VBMI + 1;
-    expect(cs_fir_u8(&images, source, &taps, scratch, 64, result) == CS_ERR_RANGE, "unknown isa", 0, 0, 0);
+    expect(cs_fir_u8(&images, source, &taps, scratch, 64, result) == CS_FILTER_ERR_RANGE, "unknown isa", 0, 0, 0);
     images.isa = 0, images.height = 0;
-    expect(cs_fir_u8(&images, source, &taps, scratch, 64, result) == CS_ERR_RANGE, "no rows", 0, 0, 0);
+    expect(cs_fir_u8(&images, source, &taps, scratch, 64, result) == CS_FILTER_ERR_RANGE, "no rows", 0, 0, 0);
 }
 
 int main(void) {

@@ -12,7 +12,7 @@ import torch
 from codesign import FloatFormat, Rounding, round_to_format
 from codesign.errors import FormatError, ModelError
 from codesign.quantize import decode, encode, pack, unpack
-from codesign.quantize.compiled import compiled
+from codesign.quantize.kernels.compiled import compiled
 
 E4M3 = FloatFormat.parse("e4m3fn")
 _X = np.ones((2, 3), np.float32)

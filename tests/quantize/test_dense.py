@@ -1,4 +1,7 @@
-"""The short way for dense arrays. Evidence: the long way, bit for bit, over formats, scales and layouts."""
+"""The fast path for dense arrays. Evidence: the general path, bit for bit, over formats, scales and layouts.
+
+The bits are promised on any machine: both paths are integer operations and exact float32 ones.
+"""
 
 import numpy as np
 import pytest
@@ -24,7 +27,7 @@ def same_bits(got, expected):
 def test_a_format_alone(x, fmt, rounding):
     quick = round_at_once(x, fmt, rounding, 5, 7, None)
     assert quick is not None
-    same_bits(quick, round_to_format(x, fmt, rounding, axis=0, seed=5, step=7))  # an axis: the long way
+    same_bits(quick, round_to_format(x, fmt, rounding, axis=0, seed=5, step=7))  # an axis: the general path
     same_bits(round_to_format(x.copy(), fmt, rounding, seed=5, step=7, out=np.empty_like(x)), quick)
     same_bits(round_to_format(torch.from_numpy(x), fmt, rounding, seed=5, step=7), quick)
 

@@ -1,4 +1,7 @@
-"""Rounding to every format. Evidence: exhaustive at every decision of every E <= 8, M <= 10; a rational oracle."""
+"""Rounding to every format. Evidence: exhaustive at every decision of every E <= 8, M <= 10; a rational oracle.
+
+The bits are promised on any machine: integer operations and exact float32 ones.
+"""
 
 from fractions import Fraction
 
@@ -11,10 +14,9 @@ from hypothesis import strategies as st
 from codesign import FloatFormat, Rounding, round_to_format
 from codesign.errors import FormatError
 from codesign.formats import NanInput, Overflow, Reserved, Subnormals
-from codesign.quantize.integer import round_tensor
-from codesign.quantize.layout import ChannelFormats, Work
+from codesign.quantize.paths.integer import round_tensor
+from codesign.quantize.paths.layout import ChannelFormats, RoundingJob
 from codesign.quantize.proof import decisions, prove
-from codesign.quantize.rounding import MODES
 from codesign.testing import float32_near_ties, float32s, float_formats
 from tests.reference.rounding import finite_codes, round_exactly
 
@@ -26,9 +28,9 @@ def _same(got, expected):
     return bool(((got.view(np.uint32) == expected.view(np.uint32)) | nan).all())
 
 
-def _work(fmt, rounding):
+def _job(fmt, rounding):
     formats = ChannelFormats.of([fmt])
-    return Work(mode=MODES[rounding], formats=formats, scale=None, axis=0, block=None, key=(7, 11), threads=1)
+    return RoundingJob(rounding=rounding, formats=formats, scale=None, axis=0, block=None, key=(7, 11), threads=1)
 
 
 def _formats(exponent_bits, mantissa_bits):
@@ -68,10 +70,12 @@ def test_torch_integers_decide_every_decision_of_every_format_alike(exponent_bit
     for mantissa_bits in range(11):
         fmt = FloatFormat.of(exponent_bits, mantissa_bits, signed=True)
         inputs, expected = _on_both_sides_of_every_decision(fmt, rounding)
-        assert _same(round_tensor(torch.from_numpy(inputs), _work(fmt, rounding)).numpy(), expected), fmt
+        assert _same(round_tensor(torch.from_numpy(inputs), _job(fmt, rounding)).numpy(), expected), fmt
 
 
-@pytest.mark.parametrize("name", ["e4m3fn", "e5m2", "e4m3fnuz", "e3m2", "e2m3", "e2m1", "e8m0", "bfloat16", "float16"])
+# One format for each route to the loops: fast formula, general formula, without minus zero, without a sign. Each walk rounds
+# 2^32 numbers; the decisions of all other formats are tested one by one above.
+@pytest.mark.parametrize("name", ["e4m3fn", "bfloat16", "e4m3fnuz", "e8m0"])
 def test_a_named_format_is_proven_on_all_float32_inputs(name):
     proof = prove(FloatFormat.parse(name))
     assert proof.holds, proof
@@ -123,13 +127,13 @@ def test_torch_integers_give_the_same_bits(data):
     fmt = data.draw(float_formats())
     x = np.array(data.draw(st.lists(float32_near_ties(fmt) | float32s(), min_size=1, max_size=50)), np.float32)
     rounding = data.draw(st.sampled_from(Rounding))
-    work = _work(fmt, rounding)
+    job = _job(fmt, rounding)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    there = round_tensor(torch.from_numpy(x).to(device), work).cpu().numpy()
+    there = round_tensor(torch.from_numpy(x).to(device), job).cpu().numpy()
     here = x.copy()
-    from codesign.quantize.layout import round_array
+    from codesign.quantize.paths.layout import round_array
 
-    round_array(here, here, work)
+    round_array(here, here, job)
     assert _same(there, here)
 
 

@@ -1,4 +1,7 @@
-"""Axes, blocks, strides, places and threads. Evidence: properties; everything equals a loop over plain roundings."""
+"""Axes, blocks, strides, places and threads. Evidence: properties; everything equals a loop over plain roundings.
+
+The bits are promised on any machine and with any number of threads: no operation depends on another element.
+"""
 
 import itertools
 import os
@@ -50,17 +53,17 @@ def test_per_channel_equals_a_loop_of_per_tensor(tensor, rounding):
 @pytest.mark.parametrize("rounding", Rounding)
 def test_every_layout_gives_the_same_bits_as_scales_and_formats_spread_out(shape, rounding):
     """Rows, columns and blocks, formulas fast and general, against one element at a time of torch integers."""
-    from codesign.quantize.integer import round_tensor
-    from codesign.quantize.layout import ChannelFormats, Work
-    from codesign.quantize.rounding import MODES, stochastic_key
+    from codesign.quantize.paths.integer import round_tensor
+    from codesign.quantize.paths.layout import ChannelFormats, RoundingJob
+    from codesign.quantize.rounding import stochastic_key
 
     x = (_RNG.standard_normal(shape) * 20).astype(np.float32)
     for axis, names in itertools.product(range(len(shape)), (["e4m3fn", "e2m1"], ["bfloat16", "e5m2-flush-inf"])):
         formats = [FloatFormat.parse(names[channel % 2]) for channel in range(shape[axis])]
         scale = np.exp2(_RNG.integers(-3, 3, shape[axis])).astype(np.float32)
         for some, scales in itertools.product((formats, formats[:1]), (None, scale)):
-            work = Work(
-                mode=MODES[rounding],
+            job = RoundingJob(
+                rounding=rounding,
                 formats=ChannelFormats.of(some),
                 scale=scales,
                 axis=axis,
@@ -68,7 +71,7 @@ def test_every_layout_gives_the_same_bits_as_scales_and_formats_spread_out(shape
                 key=stochastic_key(rounding, 3, 4),
                 threads=1,
             )
-            expected = round_tensor(torch.from_numpy(x), work).numpy()
+            expected = round_tensor(torch.from_numpy(x), job).numpy()
             got = round_to_format(x, some, rounding, scale=scales, axis=axis, seed=3, step=4)
             assert np.array_equal(_bits(got), _bits(expected)), (axis, names, scales is None)
 

@@ -1,4 +1,7 @@
-"""Roundings prepared once. Evidence: `round_to_format` and `round_scaled`, bit for bit, over formats, scales and layouts."""
+"""Roundings prepared once. Evidence: `round_to_format` and `round_scaled`, bit for bit, over formats, scales and layouts.
+
+The bits are promised on any machine: integer operations and exact float32 ones.
+"""
 
 import copy
 import pickle

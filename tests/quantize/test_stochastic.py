@@ -1,4 +1,7 @@
-"""Stochastic rounding. Evidence: statistics within their own standard errors, with fixed seeds; exact bit equality."""
+"""Stochastic rounding. Evidence: statistics within their own standard errors, with fixed seeds; exact bit equality.
+
+The bits are promised on any machine: integers make the random bits, and integers round.
+"""
 
 import numpy as np
 import pytest

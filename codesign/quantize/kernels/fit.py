@@ -1,7 +1,7 @@
 """The candidate of least squared error for each channel, as numba loops.
 
-A candidate rounds y = x * gain to a format whose largest binade is moved to [1, 2): its words are the largest value, the
-smallest exponent and how many mantissa bits float32 has more. Rounding is the short formula of `elements.py` for
+A candidate rounds y = x * gain to a format whose largest binade is moved to [1, 2): its constants are the largest value, the
+smallest exponent and how many mantissa bits float32 has more. Rounding is the fast formula of `elements.py` for
 magnitudes. A candidate is dropped as soon as its error so far exceeds that
 of the best one with its format; what is found for one format so does not depend on the others.
 """
@@ -14,8 +14,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from codesign.quantize.compiled import compiled
-from codesign.quantize.elements import as_bits, as_float
+from codesign.quantize.kernels.compiled import compiled
+from codesign.quantize.kernels.elements import as_bits, as_float
 
 u32 = np.uint32
 _EXPONENT = u32(0x7F800000)

@@ -26,8 +26,9 @@ from collections.abc import Callable
 import numba
 import numpy as np
 
-from codesign.quantize.compiled import compiled
-from codesign.quantize.elements import (
+from codesign.quantize.kernels.compiled import compiled
+from codesign.quantize.kernels.constants import FLOOR, LIMIT, STOCHASTIC
+from codesign.quantize.kernels.elements import (
     as_bits,
     as_byte_pointer,
     as_float,
@@ -37,7 +38,6 @@ from codesign.quantize.elements import (
     is_movable,
     random_bits,
 )
-from codesign.quantize.words import FLOOR, LIMIT, STOCHASTIC
 
 u32 = np.uint32
 at = np.uint64  # of an element: numba wraps negative indices around, which costs more than the element
@@ -51,23 +51,23 @@ Kernel = Callable[..., None]
 
 
 @functools.cache
-def rows(mode: int, short: bool, scaled: bool) -> Kernel:
-    """kernel(x, y, words, scale, length, first_row, key_low, key_high, first_index)
+def rows(mode: int, use_fast: bool, scaled: bool) -> Kernel:
+    """kernel(x, y, constants, scale, length, first_row, key_low, key_high, first_index)
 
-    Row r of `length` elements has words[r % len(words)] and scale[r % len(scale)].
+    Row r of `length` elements has constants[r % len(constants)] and scale[r % len(scale)].
     x, y : bits, the same array or disjoint ones; y is written
     first_row, first_index : of x[0] in the whole array, of which a thread has a part
     """
 
     @compiled(f"void({_ARRAYS}, int64, int64, {_KEY})")
-    def kernel(x, y, words, scale, length, first_row, key_low, key_high, first_index):
+    def kernel(x, y, constants, scale, length, first_row, key_low, key_high, first_index):
         buffer = np.empty(_BUFFER, np.uint32)
         in_place = x.ctypes.data == y.ctypes.data
         for row in range(x.size // length):
             s = scale[(first_row + row) % scale.shape[0]]
-            w = words[(first_row + row) % words.shape[0]]
+            w = constants[(first_row + row) % constants.shape[0]]
             floor, limit = w[FLOOR], w[LIMIT]
-            if not short:
+            if not use_fast:
                 every = (w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7])
             for start in range(row * length, (row + 1) * length, _BUFFER):
                 count = min(_BUFFER, (row + 1) * length - start)
@@ -79,7 +79,7 @@ def rows(mode: int, short: bool, scaled: bool) -> Kernel:
                     random = random_bits(index, key_low, key_high) if mode == STOCHASTIC else u32(0)
                     index = u32(index + u32(1))
                     bits = as_bits(as_float(source[i]) / s) if scaled else source[i]
-                    bits = fast(mode, bits, floor, limit, random) if short else general(mode, bits, every, random)
+                    bits = fast(mode, bits, floor, limit, random) if use_fast else general(mode, bits, every, random)
                     target[i] = as_bits(as_float(bits) * s) if scaled else bits
                 if in_place:
                     for i in range(count):
@@ -90,7 +90,7 @@ def rows(mode: int, short: bool, scaled: bool) -> Kernel:
 
 @numba.njit(forceinline=True)
 def _round_columns(
-    mode, short, scaled, x, first, y, to, count, words, column, scale, first_scale, index, key_low, key_high
+    mode, use_fast, scaled, x, first, y, to, count, constants, column, scale, first_scale, index, key_low, key_high
 ):
     """`count` elements from x[first] on, of column `column` on, into y[to] on."""
     for c in range(count):
@@ -98,28 +98,28 @@ def _round_columns(
         index = u32(index + u32(1))
         w, s = column + c, first_scale + c
         bits = as_bits(as_float(x[first + c]) / scale[s]) if scaled else x[first + c]
-        if short:
-            bits = fast(mode, bits, words[0, w], words[1, w], random)
+        if use_fast:
+            bits = fast(mode, bits, constants[0, w], constants[1, w], random)
         else:
-            low, high = words[0, w], words[1, w]
-            ends = words[3, w], words[4, w], words[5, w], words[6, w], words[7, w]
-            bits = general(mode, bits, (low, high, words[2, w], *ends), random)
+            low, high = constants[0, w], constants[1, w]
+            ends = constants[3, w], constants[4, w], constants[5, w], constants[6, w], constants[7, w]
+            bits = general(mode, bits, (low, high, constants[2, w], *ends), random)
         y[to + c] = as_bits(as_float(bits) * scale[s]) if scaled else bits
 
 
 @functools.cache
-def columns(mode: int, short: bool, scaled: bool) -> Kernel:
-    """kernel(x, y, words, scale, group, first_row, key_low, key_high, first_index)
+def columns(mode: int, use_fast: bool, scaled: bool) -> Kernel:
+    """kernel(x, y, constants, scale, group, first_row, key_low, key_high, first_index)
 
-    Column c has the words words[:, c]; the last row may be shorter than the others. `group` successive rows share the
+    Column c has the constants constants[:, c]; the last row may be shorter than the others. `group` successive rows share the
     scales scale[g * columns : (g + 1) * columns] (not read where `scaled` is False).
     """
 
     @compiled(f"void({_ARRAYS}, int64, int64, {_KEY})")
-    def kernel(x, y, words, scale, group, first_row, key_low, key_high, first_index):
+    def kernel(x, y, constants, scale, group, first_row, key_low, key_high, first_index):
         buffer = np.empty(_BUFFER, np.uint32)
         in_place = x.ctypes.data == y.ctypes.data
-        width = words.shape[1]
+        width = constants.shape[1]
         for start in range(0, width, _BUFFER):
             stop = min(start + _BUFFER, width)
             for row in range((x.size + width - 1) // width):
@@ -128,14 +128,14 @@ def columns(mode: int, short: bool, scaled: bool) -> Kernel:
                 g = at((first_row + row) // group * width + start)
                 if in_place:
                     _round_columns(
-                        *(mode, short, scaled, x, first, buffer, at(0), count, words, at(start), scale, g),
+                        *(mode, use_fast, scaled, x, first, buffer, at(0), count, constants, at(start), scale, g),
                         *(index, key_low, key_high),
                     )
                     for c in range(count):
                         y[first + c] = buffer[c]
                 else:
                     _round_columns(
-                        *(mode, short, scaled, x, first, y, first, count, words, at(start), scale, g),
+                        *(mode, use_fast, scaled, x, first, y, first, count, constants, at(start), scale, g),
                         *(index, key_low, key_high),
                     )
 
@@ -143,18 +143,18 @@ def columns(mode: int, short: bool, scaled: bool) -> Kernel:
 
 
 @functools.cache
-def blocks(mode: int, short: bool) -> Kernel:
-    """kernel(x, y, words, scale, length, first_row, key_low, key_high, first_index)
+def blocks(mode: int, use_fast: bool) -> Kernel:
+    """kernel(x, y, constants, scale, length, first_row, key_low, key_high, first_index)
 
-    Block b of `length` elements (at most 2048) has scale[b]; all have words[0].
+    Block b of `length` elements (at most 2048) has scale[b]; all have constants[0].
     """
 
     @compiled(f"void({_ARRAYS}, int64, int64, {_KEY})")
-    def kernel(x, y, words, scale, length, first_row, key_low, key_high, first_index):
+    def kernel(x, y, constants, scale, length, first_row, key_low, key_high, first_index):
         buffer = np.empty(_BUFFER, np.uint32)
         scales = np.empty(_BUFFER, np.float32)
         in_place = x.ctypes.data == y.ctypes.data
-        w = words[0]
+        w = constants[0]
         floor, limit = w[FLOOR], w[LIMIT]
         every = (w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7])
         together = _BUFFER // length
@@ -174,7 +174,7 @@ def blocks(mode: int, short: bool) -> Kernel:
                 random = random_bits(index, key_low, key_high) if mode == STOCHASTIC else u32(0)
                 index = u32(index + u32(1))
                 bits = as_bits(as_float(source[i]) / scales[i])
-                bits = fast(mode, bits, floor, limit, random) if short else general(mode, bits, every, random)
+                bits = fast(mode, bits, floor, limit, random) if use_fast else general(mode, bits, every, random)
                 target[i] = as_bits(as_float(bits) * scales[i])
             if in_place:
                 for i in range(source.size):
@@ -184,22 +184,31 @@ def blocks(mode: int, short: bool) -> Kernel:
 
 
 @functools.cache
-def dense(mode: int, short: bool) -> Callable[..., bool]:
-    """kernel(x_address, y_address, rows, length, words, scaled, key_low, key_high): whether y was written
+def dense(mode: int, use_fast: bool) -> Callable[..., bool]:
+    """kernel(x_address, y_address, rows, length, constants, scaled, key_low, key_high): whether y was written
 
     Addresses instead of arrays, because a call with these costs a microsecond less for each.
-    scaled : each row by the power of two at which its largest magnitude just does not clip; with the short formula only,
-        and not where a row has an infinity or NaN, or needs a scale that cannot be moved into the words
+    scaled : each row by the power of two at which its largest magnitude just does not clip; with the fast formula only,
+        and not where a row has an infinity or NaN, or needs a scale that cannot be moved into the constants
     """
 
     @compiled("boolean(int64, int64, int64, int64, uint32[::1], boolean, uint32, uint32)")
-    def kernel(x_address, y_address, rows, length, words, scaled, key_low, key_high):
+    def kernel(x_address, y_address, rows, length, constants, scaled, key_low, key_high):
         x, y = numba.carray(as_pointer(x_address), rows * length), numba.carray(as_pointer(y_address), rows * length)
-        floor, limit = words[FLOOR], words[LIMIT]
-        every = (words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7])
+        floor, limit = constants[FLOOR], constants[LIMIT]
+        every = (
+            constants[0],
+            constants[1],
+            constants[2],
+            constants[3],
+            constants[4],
+            constants[5],
+            constants[6],
+            constants[7],
+        )
         buffer = np.empty(_BUFFER, np.uint32)
         moves = np.zeros(rows, np.uint32)
-        if short and scaled:
+        if use_fast and scaled:
             for row in range(rows):
                 largest = u32(0)
                 for bits in x[row * length : (row + 1) * length]:
@@ -222,7 +231,7 @@ def dense(mode: int, short: bool) -> Callable[..., bool]:
                 for i in range(count):
                     random = random_bits(index, key_low, key_high) if mode == STOCHASTIC else u32(0)
                     index = u32(index + u32(1))
-                    if short:
+                    if use_fast:
                         target[i] = fast(mode, source[i], low, high, random)
                     else:
                         target[i] = general(mode, source[i], every, random)
@@ -238,7 +247,7 @@ def dense(mode: int, short: bool) -> Callable[..., bool]:
 def given(mode: int, scaled: bool) -> Callable[..., int]:
     """kernel(x_address, y_address, flags_address, rows, length, table_address, key_low, key_high): what it has seen
 
-    Row r of `length` elements has a row (floor, limit, scale, clip) of the table; by the short formula. y shares no memory
+    Row r of `length` elements has a row (floor, limit, scale, clip) of the table; by the fast formula. y shares no memory
     with x, and is complete unless something was NOT_FINITE. CLIPPED: a magnitude was above its clip; the flags, one for
     each FLAGGED elements of a row, say where. No flags are written at the address 0.
     """
@@ -296,13 +305,13 @@ def stop_clipped(x_address, gradient_address, flags_address, rows, length, table
 
 
 @compiled("boolean(Array(uint32, 2, 'C', True), Array(float32, 1, 'C', True), uint32[:, ::1])")
-def move_words(words, scale, moved):
-    """Move powers of two into the words of the short formula, by which scaling costs nothing; whether that could be done.
+def move_constants(constants, scale, moved):
+    """Move powers of two into the constants of the fast formula, by which scaling costs nothing; whether that could be done.
 
-    words : (channels or 1, WORDS); scale : (channels or 1,); moved : (channels, 2), is written
+    constants : (channels or 1, COUNT); scale : (channels or 1,); moved : (channels, 2), is written
     """
     for c in range(moved.shape[0]):
-        word, s = words[c % words.shape[0]], as_bits(scale[c % scale.shape[0]])
+        word, s = constants[c % constants.shape[0]], as_bits(scale[c % scale.shape[0]])
         move = np.int64(s >> u32(23)) - 127
         if s & u32(0x7FFFFF) or not is_movable(word[FLOOR], word[LIMIT], move):
             return False

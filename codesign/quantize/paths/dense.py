@@ -1,7 +1,7 @@
 """A whole dense float32 array by one call of machine code: what a training step does thousands of times.
 
-Only a short way to the bits of `round_to_format`, with a few microseconds of Python instead of tens. What is not covered
-(other dtypes and devices, gaps between elements, blocks, infinities to be scaled, ...) is left to the long way.
+Only a fast path to the bits of `round_to_format`, with a few microseconds of Python instead of tens. What is not covered
+(other dtypes and devices, gaps between elements, blocks, infinities to be scaled, ...) is left to the general path.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from codesign.formats import FloatFormat
-from codesign.quantize.layout import Words
-from codesign.quantize.words import STOCHASTIC, TOWARD_ZERO, format_words, is_fast
+from codesign.quantize.kernels.constants import STOCHASTIC, TOWARD_ZERO, format_constants, is_fast
+from codesign.quantize.paths.layout import Constants
 
 
 def round_dense(
@@ -32,17 +32,17 @@ def round_dense(
     """
     if axis not in (None, 0) or not fmt.signed or not _is_dense(x, mode):
         return None
-    size, (table, short) = _size(x), _words(fmt, mode)
-    if size == 0 or (axis == 0 and not x.ndim) or (scaled and not (short and fmt.max)):
+    size, (table, use_fast) = _size(x), _constants(fmt, mode)
+    if size == 0 or (axis == 0 and not x.ndim) or (scaled and not (use_fast and fmt.max)):
         return None
     if out is None:
         out = _empty_like(x)
     elif out is not x and not _is_apart(x, out, mode):
         return None
-    from codesign.quantize import kernels
+    from codesign.quantize.kernels import rows as loops
 
     rows = 1 if axis is None else x.shape[0]
-    done = kernels.dense(mode, short)(_address(x), _address(out), rows, size // rows, table, scaled, *key)
+    done = loops.dense(mode, use_fast)(_address(x), _address(out), rows, size // rows, table, scaled, *key)
     return out if done else None
 
 
@@ -85,7 +85,7 @@ def _size(x: Any) -> int:
 
 
 @functools.lru_cache(maxsize=4096)
-def _words(fmt: FloatFormat, mode: int) -> tuple[Words, bool]:
-    """Words, and whether the short formula serves."""
-    words = format_words(fmt, mode != TOWARD_ZERO)
-    return np.array(words, np.uint32), is_fast(words)
+def _constants(fmt: FloatFormat, mode: int) -> tuple[Constants, bool]:
+    """Constants, and whether the fast formula serves."""
+    constants = format_constants(fmt, mode != TOWARD_ZERO)
+    return np.array(constants, np.uint32), is_fast(constants)

@@ -12,10 +12,10 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from codesign.quantize.compiled import compiled
-from codesign.quantize.elements import as_bits, as_bits64, as_float, as_float64, fast, general, random_bits
-from codesign.quantize.tiles import COLUMNS, ROWS, multiply_add
-from codesign.quantize.words import FLOOR, LIMIT, STOCHASTIC
+from codesign.quantize.kernels.compiled import compiled
+from codesign.quantize.kernels.constants import FLOOR, LIMIT, STOCHASTIC
+from codesign.quantize.kernels.elements import as_bits, as_bits64, as_float, as_float64, fast, general, random_bits
+from codesign.quantize.kernels.tiles import COLUMNS, ROWS, multiply_add
 
 u32 = np.uint32
 _PANEL = 64  # rows of `a` and `c` taken together: their tile of `c`, 16 kB, stays in the first-level cache
@@ -41,8 +41,8 @@ def in_tiles(b: Floats) -> Floats:
 
 
 @functools.cache
-def chunked(mode: int, short: bool) -> Kernel:
-    """kernel(a, tiles, c, words, chunk, first_row, all_rows, key_low, key_high)
+def chunked(mode: int, use_fast: bool) -> Kernel:
+    """kernel(a, tiles, c, constants, chunk, first_row, all_rows, key_low, key_high)
 
     c[m,n] = sum of a[m,k] b[k,n] by fused multiply-adds in order of k, rounded after every `chunk` of them.
     tiles : `b` as `in_tiles` gives it
@@ -50,11 +50,20 @@ def chunked(mode: int, short: bool) -> Kernel:
     """
 
     @compiled(_SIGNATURE.format("Array(float32, 3, 'C', True)"))
-    def kernel(a, tiles, c, words, chunk, first_row, all_rows, key_low, key_high):
+    def kernel(a, tiles, c, constants, chunk, first_row, all_rows, key_low, key_high):
         depth = a.shape[1]
         height, width = c.shape
-        floor, limit = words[FLOOR], words[LIMIT]
-        every = (words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7])
+        floor, limit = constants[FLOOR], constants[LIMIT]
+        every = (
+            constants[0],
+            constants[1],
+            constants[2],
+            constants[3],
+            constants[4],
+            constants[5],
+            constants[6],
+            constants[7],
+        )
         left, sums = np.zeros((_PANEL // ROWS, depth, ROWS), np.float32), np.empty((_PANEL, COLUMNS), np.float32)
         left_at, tiles_at, sums_at = left.ctypes.data, tiles.ctypes.data, sums.ctypes.data
         for top in range(0, height, _PANEL):
@@ -82,7 +91,7 @@ def chunked(mode: int, short: bool) -> Kernel:
                             for j in range(COLUMNS):
                                 random = random_bits(index, key_low, key_high) if mode == STOCHASTIC else u32(0)
                                 index = u32(index + u32(1))
-                                if short:
+                                if use_fast:
                                     bits = fast(mode, as_bits(total[r, j]), floor, limit, random)
                                 else:
                                     bits = general(mode, as_bits(total[r, j]), every, random)
@@ -97,14 +106,23 @@ def chunked(mode: int, short: bool) -> Kernel:
 
 
 @functools.cache
-def exact(mode: int, short: bool) -> Kernel:
-    """kernel(a, b, c, words, 1, first_row, all_rows, key_low, key_high): c += a b, each sum exact and rounded once."""
+def exact(mode: int, use_fast: bool) -> Kernel:
+    """kernel(a, b, c, constants, 1, first_row, all_rows, key_low, key_high): c += a b, each sum exact and rounded once."""
 
     @compiled(_SIGNATURE.format("Array(float32, 2, 'C', True)"))
-    def kernel(a, b, c, words, chunk, first_row, all_rows, key_low, key_high):
+    def kernel(a, b, c, constants, chunk, first_row, all_rows, key_low, key_high):
         depth, width = b.shape
-        floor, limit = words[FLOOR], words[LIMIT]
-        every = (words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7])
+        floor, limit = constants[FLOOR], constants[LIMIT]
+        every = (
+            constants[0],
+            constants[1],
+            constants[2],
+            constants[3],
+            constants[4],
+            constants[5],
+            constants[6],
+            constants[7],
+        )
         for i in range(a.shape[0]):
             total = c[i]
             for k in range(depth):
@@ -114,7 +132,7 @@ def exact(mode: int, short: bool) -> Kernel:
                     random = random_bits(index, key_low, key_high) if mode == STOCHASTIC else u32(0)
                     index = u32(index + u32(1))
                     bits = _exact_sum(np.float64(total[j]), x * np.float64(y[j]))
-                    bits = fast(mode, bits, floor, limit, random) if short else general(mode, bits, every, random)
+                    bits = fast(mode, bits, floor, limit, random) if use_fast else general(mode, bits, every, random)
                     total[j] = as_float(bits)
 
     return kernel

@@ -1,7 +1,7 @@
 """One element rounded: float32 bits (uint32) in, float32 bits out, as numba functions that the loops inline.
 
 Two formulas. *fast*: eight instructions, for formats that saturate and whose rounding constant is a finite float32
-(`words.is_fast`). *general*: every format and policy. Both give the same numbers where both apply. Neither branches, so
+(`constants.is_fast`). *general*: every format and policy. Both give the same numbers where both apply. Neither branches, so
 that the loops compile to SIMD code. Numba widens uint32 arithmetic to 64 bits unless each result is cut back at once,
 hence the many `u32()`.
 
@@ -21,7 +21,13 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from codesign.quantize.words import NEAREST_EVEN, SHIFT_BITS, SMALLEST_SCALED_STEP, SMALLEST_STEP, TOWARD_ZERO
+from codesign.quantize.kernels.constants import (
+    NEAREST_EVEN,
+    SHIFT_BITS,
+    SMALLEST_SCALED_STEP,
+    SMALLEST_STEP,
+    TOWARD_ZERO,
+)
 
 u32 = np.uint32
 _SIGN = u32(0x80000000)
@@ -126,7 +132,7 @@ def _fast_stochastic(bits, floor, limit, random):
 
 @numba.njit
 def is_movable(floor, limit, move):
-    """Whether round(x / 2^move) * 2^move is what the short formula makes of x with 2^move times the floor and limit."""
+    """Whether round(x / 2^move) * 2^move is what the fast formula makes of x with 2^move times the floor and limit."""
     shift, minimum, top = np.int64(floor & _SHIFT), np.int64(floor >> u32(23)), np.int64(limit >> u32(23))
     step = minimum + shift - 23
     largest_magic = max(top, minimum) + shift
@@ -185,7 +191,7 @@ def _general_stochastic(bits, shift, minimum, random):
 
 @numba.njit
 def fast(mode, bits, floor, limit, random):
-    """Round one element by the short formula; `mode` is a constant of the loop."""
+    """Round one element by the fast formula; `mode` is a constant of the loop."""
     if mode == NEAREST_EVEN:
         return _fast_nearest(bits, floor, limit)
     if mode == TOWARD_ZERO:
@@ -194,9 +200,9 @@ def fast(mode, bits, floor, limit, random):
 
 
 @numba.njit
-def general(mode, bits, words, random):
+def general(mode, bits, constants, random):
     """Round one element by the formula that knows every policy."""
-    floor, limit, magic, overflow, infinite, nan, flush, zero_sign = words
+    floor, limit, magic, overflow, infinite, nan, flush, zero_sign = constants
     shift, minimum = u32(floor & _SHIFT), u32(floor & _INFINITY)
     if mode == NEAREST_EVEN:
         rounded = _general_nearest(bits, shift, minimum, magic)

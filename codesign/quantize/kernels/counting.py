@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from codesign.quantize.compiled import compiled
-from codesign.quantize.elements import as_float, as_float64
+from codesign.quantize.kernels.compiled import compiled
+from codesign.quantize.kernels.elements import as_float, as_float64
 
 u32, u64 = np.uint32, np.uint64
 _MAGNITUDE = u32(0x7FFFFFFF)

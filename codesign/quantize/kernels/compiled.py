@@ -11,7 +11,7 @@ from typing import Any
 _INLINED = (
     "elements.py",
     "tiles.py",
-    "words.py",
+    "constants.py",
 )  # sources that kernels of other files take functions and constants from
 
 

@@ -1,132 +1,27 @@
-"""Number formats: a sign, E exponent bits, M mantissa bits (the hidden bit is not counted), and policies for the ends.
-
-A format is named by one word that `FloatFormat.parse` reads and `str` writes back, always in the same, shortest form:
-
-    e<E>m<M>[b<bias>][ieee|fn|fnuz|all][-<policy>]...
-
-    ieee, fn, fnuz, all   which top codes are taken by infinity and NaN, see `Reserved`; left out: `ieee` from 8 bits
-                          on, `all` below (as in the OCP microscaling formats) and for integers (E = 0)
-    b<bias>               left out: 2^(E-1) - 1, one more for fnuz; for integers the one that makes the step 1
-    -flush                numbers below the smallest normal one become zero
-    -inf, -nan            finite overflow becomes infinity or NaN; left out, it saturates to the largest value
-    -keepinf, -infnan     an infinite input stays infinite or becomes NaN; left out, it is an overflow like any other
-    -nanzero              a NaN input becomes zero; left out, it stays NaN
-    -signed               `e8m0` alone is the unsigned scale of the microscaling formats; `e8m0-signed` has a sign
-
-    >>> e4m3 = FloatFormat.parse("float8_e4m3fn")
-    >>> str(e4m3), e4m3.max, e4m3.min_normal, e4m3.min_subnormal
-    ('e4m3fn', 448.0, 0.015625, 0.001953125)
-
-Sources: IEEE 754-2019; OCP 8-bit Floating Point Specification (OFP8) rev. 1.0, 2023 (e4m3fn, e5m2); OCP Microscaling
-Formats (MX) rev. 1.0, 2023 (e3m2, e2m3, e2m1, e8m0); Noune et al. 2022, arXiv 2206.02915 (fnuz).
-"""
+"""A format as a value: its fields, its values and codes, and what rounding to it means."""
 
 from __future__ import annotations
 
 import functools
 import math
 import operator
-import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeVar
+from fractions import Fraction
+from typing import assert_never
 
-from codesign.errors import FormatError, did_you_mean
+from codesign.errors import FormatError
+from codesign.formats import names
+from codesign.formats.policies import InfiniteInput, NanInput, Overflow, Reserved, Rounding, Subnormals, as_member
 
-_PATTERN = re.compile(r"e([0-9]{1,3})m([0-9]{1,3})(?:b(-?[0-9]{1,3}))?(fnuz|fn|ieee|all)?((?:-[a-z0-9]+)*)")
-_ALIASES = {
-    "float32": "e8m23",
-    "fp32": "e8m23",
-    "tf32": "e8m10",
-    "bfloat16": "e8m7",
-    "bf16": "e8m7",
-    "float16": "e5m10",
-    "fp16": "e5m10",
-    # dtype names of ml_dtypes and torch; what they call "fn" in fewer than 8 bits has no NaN
-    "float8_e3m4": "e3m4",
-    "float8_e4m3": "e4m3",
-    "float8_e4m3fn": "e4m3fn",
-    "float8_e4m3fnuz": "e4m3fnuz",
-    "float8_e4m3b11fnuz": "e4m3b11fnuz",
-    "float8_e5m2": "e5m2",
-    "float8_e5m2fnuz": "e5m2fnuz",
-    "float8_e8m0fnu": "e8m0",
-    "float6_e2m3fn": "e2m3",
-    "float6_e3m2fn": "e3m2",
-    "float4_e2m1fn": "e2m1",
-}
 _LISTED_BITS = 20  # the widest format whose values are listed: a million of them
-
-
-Member = TypeVar("Member", bound=StrEnum)
-
-
-def as_member(kind: type[Member], value: str) -> Member:
-    """The member of `kind` that `value` is or names."""
-    try:
-        return kind(value)
-    except ValueError:
-        raise FormatError(f"{kind.__name__} '{value}' is unknown{did_you_mean(str(value), kind)}") from None
-
-
-def as_format(fmt: FloatFormat | str) -> FloatFormat:
-    """The format that `fmt` is or names."""
-    if isinstance(fmt, FloatFormat):
-        return fmt
-    if not isinstance(fmt, str):
-        raise FormatError(f"a FloatFormat or its name is needed, got {str(fmt)[:60]!r}")
-    return FloatFormat.parse(fmt)
-
-
-class Reserved(StrEnum):
-    """Which codes are not finite numbers."""
-
-    IEEE = "ieee"  # the top exponent: infinity (mantissa 0) and NaN (any other)
-    FN = "fn"  # the all-ones codes only: NaN
-    FNUZ = "fnuz"  # the code of minus zero only: NaN
-    NONE = "all"  # no code: all are finite
-
-
-class Subnormals(StrEnum):
-    """What becomes of results between zero and the smallest normal number."""
-
-    KEEP = "keep"
-    FLUSH = "flush"  # rounded as if kept; a result that is still subnormal becomes zero
-
-
-class Overflow(StrEnum):
-    """What becomes of a number that is larger than the largest value *after* rounding."""
-
-    SATURATE = "sat"
-    INFINITY = "inf"
-    NAN = "nan"
-
-
-class InfiniteInput(StrEnum):
-    """What becomes of an infinite input."""
-
-    OVERFLOW = "overflow"  # the same as of a finite number that is too large
-    KEEP = "keepinf"
-    NAN = "infnan"
-
-
-class NanInput(StrEnum):
-    """What becomes of a NaN input."""
-
-    KEEP = "keepnan"  # NaN, also from a format without a code for it: `encode` refuses it, no result hides it
-    ZERO = "nanzero"
-
-
+_SIGNIFICAND_BITS = 23  # of float32, without the hidden bit: what stochastic rounding draws its bits below
 _KINDS: dict[str, type[StrEnum]] = {
     "reserved": Reserved,
     "subnormals": Subnormals,
     "overflow": Overflow,
     "infinite_input": InfiniteInput,
     "nan_input": NanInput,
-}
-_POLICIES: dict[str, tuple[str, Any]] = {
-    **{value.value: (field, value) for field, kind in _KINDS.items() if field != "reserved" for value in kind},
-    "signed": ("signed", True),
 }
 
 
@@ -182,6 +77,8 @@ class FloatFormat:
             self._refuse("has no infinity to keep; reserve the top binade ('ieee')")
         if self.infinite_input is InfiniteInput.NAN and not self.has_nan:
             self._refuse("has no NaN for an infinite input")
+        if self.nan_input is NanInput.ZERO and not self.signed:
+            self._refuse("is a scale and has no zero for a NaN to become")
 
     def _refuse(self, reason: str) -> None:
         raise FormatError(f"'e{self.exponent_bits}m{self.mantissa_bits}' {reason}")
@@ -200,18 +97,18 @@ class FloatFormat:
         nan_input: NanInput = NanInput.KEEP,
         signed: bool | None = None,
     ) -> FloatFormat:
-        """The format with these fields and, for what is left out, the defaults of the module's first lines."""
+        """The format with these fields and, for what is left out, the defaults of the room's first lines."""
         if signed is None:
-            signed = (exponent_bits, mantissa_bits) != (8, 0)
+            signed = names.default_signed(exponent_bits, mantissa_bits)
         if reserved is None:
-            reserved = _default_reserved(exponent_bits, mantissa_bits, signed)
+            reserved = names.default_reserved(exponent_bits, mantissa_bits, signed)
         reserved = as_member(Reserved, reserved)
         if infinite_input is None:
-            infinite_input = _default_infinite_input(exponent_bits, mantissa_bits, reserved)
+            infinite_input = names.default_infinite_input(exponent_bits, mantissa_bits, reserved)
         return cls(
             exponent_bits=exponent_bits,
             mantissa_bits=mantissa_bits,
-            bias=_default_bias(exponent_bits, mantissa_bits, reserved) if bias is None else bias,
+            bias=names.default_bias(exponent_bits, mantissa_bits, reserved) if bias is None else bias,
             reserved=reserved,
             subnormals=subnormals,
             overflow=overflow,
@@ -230,17 +127,17 @@ class FloatFormat:
 
     def __str__(self) -> str:
         """The shortest word that `parse` reads as this format."""
-        exponent_bits, mantissa_bits = self.exponent_bits, self.mantissa_bits
-        default = FloatFormat.of(exponent_bits, mantissa_bits, reserved=self.reserved, signed=self.signed)
-        word = f"e{exponent_bits}m{mantissa_bits}"
-        if self.bias != default.bias:
-            word += f"b{self.bias}"
-        if self.reserved is not _default_reserved(exponent_bits, mantissa_bits, self.signed):
-            word += self.reserved
-        for field in ("subnormals", "overflow", "infinite_input", "nan_input"):
-            if getattr(self, field) is not getattr(default, field):
-                word += f"-{getattr(self, field)}"
-        return word + ("-signed" if self.signed and (exponent_bits, mantissa_bits) == (8, 0) else "")
+        default = FloatFormat.of(self.exponent_bits, self.mantissa_bits, reserved=self.reserved, signed=self.signed)
+        own: tuple[names.Policy, ...] = (self.subnormals, self.overflow, self.infinite_input, self.nan_input)
+        usual = (default.subnormals, default.overflow, default.infinite_input, default.nan_input)
+        return names.name_of(
+            self.exponent_bits,
+            self.mantissa_bits,
+            bias=self.bias if self.bias != default.bias else None,
+            reserved=self.reserved,
+            policies=tuple(policy for policy in own if policy not in usual),
+            signed=self.signed,
+        )
 
     @property
     def bits(self) -> int:
@@ -250,7 +147,13 @@ class FloatFormat:
     @property
     def has_infinity(self) -> bool:
         """Whether a code is infinity."""
-        return self.reserved is Reserved.IEEE
+        match self.reserved:
+            case Reserved.IEEE:
+                return True
+            case Reserved.FN | Reserved.FNUZ | Reserved.NONE:
+                return False
+            case _:
+                assert_never(self.reserved)
 
     @property
     def has_nan(self) -> bool:
@@ -262,6 +165,67 @@ class FloatFormat:
                 return True
             case Reserved.NONE:
                 return False
+            case _:
+                assert_never(self.reserved)
+
+    @property
+    def has_minus_zero(self) -> bool:
+        """Whether a code is minus zero; rounding otherwise gives plus zero."""
+        match self.reserved:
+            case Reserved.IEEE | Reserved.FN | Reserved.NONE:
+                return self.signed
+            case Reserved.FNUZ:
+                return False
+            case _:
+                assert_never(self.reserved)
+
+    @property
+    def overflow_result(self) -> float:
+        """The magnitude of a finite number that is larger than the largest value after rounding."""
+        match self.overflow:
+            case Overflow.SATURATE:
+                return self.max
+            case Overflow.INFINITY:
+                return math.inf
+            case Overflow.NAN:
+                return math.nan
+            case _:
+                assert_never(self.overflow)
+
+    @property
+    def infinite_result(self) -> float:
+        """The magnitude of an infinite input, whatever the rounding."""
+        match self.infinite_input:
+            case InfiniteInput.OVERFLOW:
+                return self.overflow_result
+            case InfiniteInput.KEEP:
+                return math.inf
+            case InfiniteInput.NAN:
+                return math.nan
+            case _:
+                assert_never(self.infinite_input)
+
+    @property
+    def nan_result(self) -> float:
+        """The magnitude of a NaN input."""
+        match self.nan_input:
+            case NanInput.KEEP:
+                return math.nan
+            case NanInput.ZERO:
+                return 0.0
+            case _:
+                assert_never(self.nan_input)
+
+    @property
+    def flushed_below(self) -> float:
+        """Magnitudes below this become zero after rounding; 0 where none do."""
+        match self.subnormals:
+            case Subnormals.KEEP:
+                return 0.0
+            case Subnormals.FLUSH:
+                return math.ldexp(1.0, self.min_exponent)
+            case _:
+                assert_never(self.subnormals)
 
     @property
     def min_exponent(self) -> int:
@@ -286,26 +250,55 @@ class FloatFormat:
     @property
     def min_subnormal(self) -> float | None:
         """The smallest positive subnormal number; None where there is none (M = 0) or where they are flushed."""
-        if self.mantissa_bits == 0 or self._top_code == 0 or self.subnormals is Subnormals.FLUSH or not self.signed:
+        if self.mantissa_bits == 0 or self._top_code == 0 or not self.signed or self.quantum < self.flushed_below:
             return None
         return self.quantum
 
     @property
     def dtype_name(self) -> str | None:
         """Name of the ml_dtypes, numpy or torch dtype with the same codes (policies apart), if there is one."""
-        for name, word in _ALIASES.items():
+        for name, word in names.ALIASES.items():
             if name.startswith(("float", "bfloat")) and self._layout == FloatFormat.parse(word)._layout:
                 return name
         return None
+
+    def round(self, x: float, rounding: Rounding = Rounding.NEAREST_EVEN, *, random_bits: int | None = None) -> float:
+        """The value of this format that `x` becomes: the definition, exact and slow, that every fast path is tested against.
+
+        The unbounded grid of the format is rounded to first; then the policies say what becomes of the ends.
+
+        x : any float; for `STOCHASTIC` a float32
+        random_bits : of `STOCHASTIC` only, an integer of 23 - M random bits or more, of which the lowest 23 - M count; `x`
+            is rounded up where they reach the share of the step, in 2^(23 - M) parts, that `x` is short of the upper value
+        """
+        if (random_bits is None) == (rounding is Rounding.STOCHASTIC):
+            raise FormatError("random_bits= is needed by, and only by, stochastic rounding")
+        if math.isnan(x):
+            magnitude = self.nan_result
+        elif math.isinf(x):
+            magnitude = self.infinite_result
+        else:
+            exponent = max(math.frexp(x)[1] - 1, self.min_exponent)  # of the binade of x
+            spacing = Fraction(2) ** (exponent - self.mantissa_bits)
+            steps = _whole_steps(abs(Fraction(x)) / spacing, rounding, self.mantissa_bits, random_bits)
+            if steps * spacing <= self.max:
+                magnitude = float(steps * spacing)
+            else:  # toward zero, no finite number is too large
+                magnitude = self.max if rounding is Rounding.TOWARD_ZERO else self.overflow_result
+            if magnitude < self.flushed_below:
+                magnitude = 0.0
+        if not self.signed:  # e8m0 begins at 2^-127, and has no negative numbers
+            return math.nan if x < 0 or math.isnan(magnitude) else max(magnitude, self.quantum)
+        return magnitude if magnitude == 0 and not self.has_minus_zero else math.copysign(magnitude, x)
 
     def values(self) -> list[float]:
         """Every finite value once, ascending; formats up to 20 bits."""
         if self.bits > _LISTED_BITS:
             raise FormatError(f"'{self}' has 2^{self.bits} codes, too many to list; {_LISTED_BITS} bits is the most")
-        first = self._first_normal if self.subnormals is Subnormals.FLUSH else 1
-        positive = [self._magnitude(code) for code in range(first, self._top_code + 1)]
+        codes = range(1 if self.signed else 0, self._top_code + 1)
+        positive = [value for value in map(self._magnitude, codes) if value >= self.flushed_below]
         if not self.signed:
-            return [self._magnitude(0), *positive]
+            return positive
         return [*(-value for value in reversed(positive)), 0.0, *positive]
 
     def decode(self, code: int) -> float:
@@ -328,18 +321,22 @@ class FloatFormat:
         magnitude_bits = self.exponent_bits + self.mantissa_bits
         if math.isnan(value) and self.has_nan:
             match self.reserved:
-                case Reserved.FNUZ:
-                    return 1 << magnitude_bits
                 case Reserved.IEEE:  # quiet: the top mantissa bit is set
                     return self._top_code + 1 + (1 << (self.mantissa_bits - 1))
-                case _:
+                case Reserved.FN:
                     return self._top_code + 1
+                case Reserved.FNUZ:
+                    return 1 << magnitude_bits
+                case Reserved.NONE:
+                    raise AssertionError("a format without reserved codes has no NaN")
+                case _:
+                    assert_never(self.reserved)
         code = self._magnitude_code(abs(value)) if not math.isnan(value) else None
         negative = math.copysign(1.0, value) < 0
         if code is None or (negative and not self.signed):
             raise FormatError(f"{value!r} is not a value of '{self}'; round it first, for example by round_to_format")
-        if code == 0 and self.reserved is Reserved.FNUZ:
-            return 0  # there is no minus zero
+        if code == 0 and not self.has_minus_zero:
+            return 0
         return code | negative << magnitude_bits
 
     @property
@@ -357,6 +354,8 @@ class FloatFormat:
                 return codes - 2
             case Reserved.FNUZ | Reserved.NONE:
                 return codes - 1
+            case _:
+                assert_never(self.reserved)
 
     @property
     def _max_exponent(self) -> int:
@@ -382,57 +381,46 @@ class FloatFormat:
         if magnitude == 0:
             return 0 if self.signed else None
         exponent = max(math.frexp(magnitude)[1] - 1, self.min_exponent)
-        steps = math.ldexp(
-            magnitude, self.mantissa_bits - exponent
-        )  # in units of the spacing; exact, or absurdly large
+        # in units of the spacing; exact, or absurdly large
+        steps = math.ldexp(magnitude, self.mantissa_bits - exponent)
         if steps != int(steps):
             return None
         code = int(steps) + (exponent - self.min_exponent << self.mantissa_bits)
         code -= 0 if self.signed else 1
         if not 0 <= code <= self._top_code:
             return None
-        return None if self.subnormals is Subnormals.FLUSH and code < self._first_normal else code
+        return None if 0 < magnitude < self.flushed_below else code
+
+
+def _whole_steps(steps: Fraction, rounding: Rounding, mantissa_bits: int, random_bits: int | None) -> int:
+    """A magnitude in units of the spacing, rounded to a whole one."""
+    match rounding:
+        case Rounding.NEAREST_EVEN:
+            return round(steps)  # of a Fraction: ties to even
+        case Rounding.TOWARD_ZERO:
+            return math.floor(steps)
+        case Rounding.STOCHASTIC:
+            assert random_bits is not None
+            parts = 1 << (
+                _SIGNIFICAND_BITS - mantissa_bits
+            )  # of a step; below the normal numbers float32 has more digits
+            return (round(steps * parts) + random_bits % parts) // parts
+        case _:
+            assert_never(rounding)
 
 
 @functools.lru_cache(maxsize=4096)
 def _parse(text: str) -> FloatFormat:
-    name, dash, rest = text.strip().lower().partition("-")
-    match = _PATTERN.fullmatch(_ALIASES.get(name, name) + dash + rest)
-    if match is None:
-        raise FormatError(f"'{text}' is not a float format; write e<exponent bits>m<mantissa bits>, for example e4m3")
-    policies: dict[str, Any] = {}
-    for policy in match[5].split("-")[1:]:
-        if policy not in _POLICIES:
-            raise FormatError(f"'{text}': unknown policy '{policy}'{did_you_mean(policy, _POLICIES)}")
-        field, value = _POLICIES[policy]
-        if policies.setdefault(field, value) != value:
-            raise FormatError(f"'{text}': policy '{policy}' contradicts '{policies[field]}'; keep one of them")
-    return FloatFormat.of(
-        int(match[1]),
-        int(match[2]),
-        bias=int(match[3]) if match[3] else None,
-        reserved=Reserved(match[4]) if match[4] else None,
-        **policies,
-    )
+    return FloatFormat.of(**names.fields_of(text))
 
 
-def _default_reserved(exponent_bits: int, mantissa_bits: int, signed: bool) -> Reserved:
-    if not signed:
-        return Reserved.FN
-    wide = exponent_bits > 0 and 1 + exponent_bits + mantissa_bits >= 8
-    return Reserved.IEEE if wide else Reserved.NONE
-
-
-def _default_bias(exponent_bits: int, mantissa_bits: int, reserved: Reserved) -> int:
-    if exponent_bits == 0:
-        return 1 - mantissa_bits  # the step is 1
-    return (1 << (exponent_bits - 1)) - 1 + (reserved is Reserved.FNUZ)
-
-
-def _default_infinite_input(exponent_bits: int, mantissa_bits: int, reserved: Reserved) -> InfiniteInput:
-    """An overflow, except that float32 (e8m23) stays as it is in every bit."""
-    is_float32 = (exponent_bits, mantissa_bits, reserved) == (8, 23, Reserved.IEEE)
-    return InfiniteInput.KEEP if is_float32 else InfiniteInput.OVERFLOW
+def as_format(fmt: FloatFormat | str) -> FloatFormat:
+    """The format that `fmt` is or names."""
+    if isinstance(fmt, FloatFormat):
+        return fmt
+    if not isinstance(fmt, str):
+        raise FormatError(f"a FloatFormat or its name is needed, got {str(fmt)[:60]!r}")
+    return FloatFormat.parse(fmt)
 
 
 FLOAT32 = FloatFormat.parse("float32")
