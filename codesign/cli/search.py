@@ -28,13 +28,13 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _search(arguments: argparse.Namespace) -> int:
-    from codesign.loop.settings import load_settings
+    from codesign.runs.settings import load_settings
 
     settings = load_settings(arguments.config)
     if arguments.workers < 1:
         raise ConfigError(f"--workers must be at least 1, got {arguments.workers}")
-    from codesign.loop.run import prepare, run_search  # imports torch, which takes seconds
-    from codesign.loop.workers import training_processes
+    from codesign.runs.run import prepare, run_search  # imports torch, which takes seconds
+    from codesign.runs.workers import training_processes
 
     beyond = settings.hardware.trainings if settings.hardware is not None else 0
     progress = TrainingProgress("trainings", settings.search.trainings + beyond)

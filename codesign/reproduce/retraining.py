@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from codesign.cost import Stage
-from codesign.loop.cut import chance
+from codesign.runs.cut import chance
 from codesign.prune import (
     batch_norm_importance,
     l1_importance,

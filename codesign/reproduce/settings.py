@@ -11,7 +11,7 @@ from typing import Any
 import codesign
 from codesign.config import load
 from codesign.errors import ConfigError
-from codesign.loop.settings import DataSettings, NetworkSettings
+from codesign.runs.settings import DataSettings, NetworkSettings
 from codesign.nn.recipe import Training
 from codesign.prune.settings import StructureConfig
 

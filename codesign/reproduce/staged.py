@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from codesign.cost import Stage
-from codesign.loop.cut import chance
+from codesign.runs.cut import chance
 from codesign.prune import (
     grasp_masks,
     l1_importance,

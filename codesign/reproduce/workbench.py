@@ -12,8 +12,8 @@ from torch import nn
 from codesign.cost import Optimizer, Stage, schedule_latency_s
 from codesign.design import DesignPoint
 from codesign.hardware import load_accelerator
-from codesign.loop.laboratory import fresh_network, load_data
-from codesign.loop.space import DEFAULT
+from codesign.runs.laboratory import fresh_network, load_data
+from codesign.runs.space import DEFAULT
 from codesign.nn.data import Dataset
 from codesign.nn.train import Accuracy, Cost, TrainingData, evaluate, make_optimizer, train
 from codesign.prune import ChannelGroups, apply_masks, channel_groups, plan_from_counts, prune

@@ -24,9 +24,9 @@ from pathlib import Path
 
 from codesign.design import DesignPoint
 from codesign.errors import InfeasibleError
-from codesign.loop.run import Prepared, prepare
-from codesign.loop.settings import load_settings
-from codesign.loop.space import baseline_points, layer_costs
+from codesign.runs.run import Prepared, prepare
+from codesign.runs.settings import load_settings
+from codesign.runs.space import baseline_points, layer_costs
 from codesign.search import Budget, Group, Measured, Measurement, SearchResult, Space, Trial, TrialLog, search
 from codesign.search.front import ParetoFront, summarise
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from scipy.stats import t as student
 
 from codesign.hardware import Accelerator, load_accelerator
-from codesign.loop.space import baseline_points, layer_costs
+from codesign.runs.space import baseline_points, layer_costs
 from codesign.search import Learnt, Trial, hypervolume, learn, progress
 from codesign.search.front import ParetoFront, summarise, training_noise
 from codesign.search.trial import Origin

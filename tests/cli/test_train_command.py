@@ -16,7 +16,7 @@ from codesign import DesignPoint, uniform
 from codesign.cli import main
 from codesign.cost import Optimizer, Stage, schedule_latency_s
 from codesign.hardware import load_accelerator
-from codesign.loop.apply import load_applied
+from codesign.runs.apply import load_applied
 from codesign.nn.networks import build
 from codesign.workload import Workload
 

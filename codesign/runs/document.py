@@ -9,8 +9,8 @@ from typing import Any
 
 from codesign.cost import CostReport
 from codesign.design import DesignPoint, LayerFormats, Role
-from codesign.loop.gains import gains_s
-from codesign.loop.pricing import Pricing
+from codesign.runs.gains import gains_s
+from codesign.runs.pricing import Pricing
 from codesign.report import SCHEMA
 from codesign.search import Measured, ParetoFront, SearchResult
 from codesign.search.agreement import Agreement

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from codesign.design import DesignPoint
-from codesign.loop.settings import DataSettings, NetworkSettings, Settings
+from codesign.runs.settings import DataSettings, NetworkSettings, Settings
 from codesign.nn.data import Dataset, load
 from codesign.nn.networks import build
 from codesign.nn.run import Outcome, Rungs, run_point

@@ -12,8 +12,8 @@ from torch import nn
 from codesign.config import structure
 from codesign.design import DesignPoint
 from codesign.errors import ConfigError, RunDirectoryError
-from codesign.loop.laboratory import Laboratory, fresh_network, load_data
-from codesign.loop.settings import DataSettings, NetworkSettings, load_settings
+from codesign.runs.laboratory import Laboratory, fresh_network, load_data
+from codesign.runs.settings import DataSettings, NetworkSettings, load_settings
 from codesign.nn.lowp import convert, strip
 from codesign.nn.train import evaluate
 from codesign.prune import load_pruned, save_pruned

@@ -5,10 +5,10 @@ import torch
 from codesign import DesignPoint, uniform
 from codesign.cost import Optimizer
 from codesign.hardware import load_accelerator
-from codesign.loop.cut import chance, cost_of_counts, find_structure
-from codesign.loop.schedule import CutSettings, Sample, StageSettings, TrainingSettings
-from codesign.loop.settings import DataSettings, NetworkSettings
-from codesign.loop.training import prepare_training
+from codesign.runs.cut import chance, cost_of_counts, find_structure
+from codesign.runs.schedule import CutSettings, Sample, StageSettings, TrainingSettings
+from codesign.runs.settings import DataSettings, NetworkSettings
+from codesign.runs.training import prepare_training
 from codesign.nn.networks import build
 from codesign.nn.recipe import Training
 from codesign.prune import StructureConfig, channel_groups, random_masks

@@ -12,9 +12,9 @@ from typing import Any
 
 from codesign.design import DesignPoint
 from codesign.errors import ConfigError, InfeasibleError, located
-from codesign.loop.pricing import Pricing
-from codesign.loop.settings import HardwareSettings, Limits
-from codesign.loop.space import layer_costs
+from codesign.runs.pricing import Pricing
+from codesign.runs.settings import HardwareSettings, Limits
+from codesign.runs.space import layer_costs
 from codesign.search import Idea, Learnt, Measured, Metric, Origin, Predicted, Space, Trial, learn
 from codesign.search.front import summarise
 from codesign.search.tables import LayerCost

@@ -8,8 +8,8 @@ import torch
 from codesign import DesignPoint, uniform
 from codesign.cost import Optimizer
 from codesign.hardware import load_accelerator
-from codesign.loop.gains import gains_s
-from codesign.loop.pricing import Pricing
+from codesign.runs.gains import gains_s
+from codesign.runs.pricing import Pricing
 from codesign.nn.networks import build
 from codesign.workload import Workload
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from codesign.errors import ConfigError
-from codesign.loop.laboratory import Laboratory
-from codesign.loop.run import prepare
-from codesign.loop.settings import SpaceSettings, load_settings
-from codesign.loop.space import channel_levels
+from codesign.runs.laboratory import Laboratory
+from codesign.runs.run import prepare
+from codesign.runs.settings import SpaceSettings, load_settings
+from codesign.runs.space import channel_levels
 from codesign.workload import Workload
 
 SETTINGS = load_settings("configs/searches/digits.toml")

@@ -9,9 +9,9 @@ import numpy.typing as npt
 import torch
 
 from codesign.design import DesignPoint, uniform
-from codesign.loop.laboratory import Laboratory
-from codesign.loop.pricing import Pricing
-from codesign.loop.settings import SpaceSettings
+from codesign.runs.laboratory import Laboratory
+from codesign.runs.pricing import Pricing
+from codesign.runs.settings import SpaceSettings
 from codesign.nn.run import run_dense
 from codesign.prune import StructureConfig, channel_groups, counts_from_spectra, layer_spectra
 from codesign.search import Group, SearchLayer, Space, levels_from_ratios

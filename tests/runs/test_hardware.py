@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from codesign.cli import main
-from codesign.loop.hardware import HardwareLoop, machines_of
-from codesign.loop.run import prepare
-from codesign.loop.settings import HardwareSettings, Limits, load_settings
-from codesign.loop.space import baseline_points
+from codesign.runs.hardware import HardwareLoop, machines_of
+from codesign.runs.run import prepare
+from codesign.runs.settings import HardwareSettings, Limits, load_settings
+from codesign.runs.space import baseline_points
 from codesign.search import Measurement, Origin, Proposal, Trial, read_trials
 from codesign.search.front import summarise
 from codesign.whatif.axes import with_values

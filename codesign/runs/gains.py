@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import combinations
 
 from codesign.design import DesignPoint, LayerFormats, Role
-from codesign.loop.pricing import Pricing
+from codesign.runs.pricing import Pricing
 
 PRUNING = "pruning"
 

@@ -9,7 +9,7 @@ import torch
 from codesign import DesignPoint, uniform
 from codesign.cost import Optimizer, simulate
 from codesign.hardware import load_accelerator
-from codesign.loop.pricing import STRUCTURE_SEARCH, Pricing
+from codesign.runs.pricing import STRUCTURE_SEARCH, Pricing
 from codesign.nn.networks import build
 from codesign.workload import Phase, Workload
 

@@ -18,13 +18,13 @@ from codesign.config import dump
 from codesign.cost import Optimizer
 from codesign.errors import ConfigError, located
 from codesign.hardware import load_accelerator
-from codesign.loop.document import document
-from codesign.loop.hardware import HardwareLoop, Machine, machines_of, rows_of, to_csv
-from codesign.loop.laboratory import Laboratory
-from codesign.loop.pricing import Pricing
-from codesign.loop.provenance import provenance
-from codesign.loop.settings import Settings
-from codesign.loop.space import baseline_points, channel_levels, layer_costs, search_space
+from codesign.runs.document import document
+from codesign.runs.hardware import HardwareLoop, Machine, machines_of, rows_of, to_csv
+from codesign.runs.laboratory import Laboratory
+from codesign.runs.pricing import Pricing
+from codesign.runs.provenance import provenance
+from codesign.runs.settings import Settings
+from codesign.runs.space import baseline_points, channel_levels, layer_costs, search_space
 from codesign.report import render
 from codesign.search import Budget, Metric, SearchResult, Space, Trial, TrialLog, search
 from codesign.search.run import Evaluate, checked_ladder
