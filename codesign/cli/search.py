@@ -28,12 +28,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _search(arguments: argparse.Namespace) -> int:
-    from codesign.runs.settings import load_settings
+    from codesign.runs.search_settings import load_settings
 
     settings = load_settings(arguments.config)
     if arguments.workers < 1:
         raise ConfigError(f"--workers must be at least 1, got {arguments.workers}")
-    from codesign.runs.run import prepare, run_search  # imports torch, which takes seconds
+    from codesign.runs.search_run import prepare, run_search  # imports torch, which takes seconds
     from codesign.runs.workers import training_processes
 
     beyond = settings.hardware.trainings if settings.hardware is not None else 0
@@ -42,7 +42,7 @@ def _search(arguments: argparse.Namespace) -> int:
     space = prepared.space
     progress.say(
         f"{settings.title}: {len(space.groups)} channel groups, {len(space.layers)} layers, 10^{space.log10_designs:.1f} designs; "
-        f"{settings.search.trainings} trainings of {prepared.laboratory.steps} steps"
+        f"{settings.search.trainings} trainings of {prepared.trainer.steps} steps"
     )
     if prepared.machines:
         progress.say(

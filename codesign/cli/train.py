@@ -20,11 +20,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from codesign.runs.schedule import load_training_settings
+    from codesign.runs.training_settings import load_training_settings
 
     settings = load_training_settings(arguments.config)
     from codesign.cli.progress import progress
-    from codesign.runs.training import MODEL, prepare_training, run_training  # imports torch, which takes seconds
+    from codesign.runs.training_run import MODEL, prepare_training, run_training  # imports torch, which takes seconds
 
     prepared = prepare_training(settings, arguments.config)
     directory = arguments.out or Path("runs") / Path(arguments.config).stem

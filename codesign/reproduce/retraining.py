@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from codesign.cost import Stage
-from codesign.runs.cut import chance
 from codesign.prune import (
     batch_norm_importance,
     l1_importance,
@@ -22,6 +21,7 @@ from codesign.prune import (
 from codesign.reproduce.ledger import Ledger, Row
 from codesign.reproduce.settings import RetrainingSettings, digest
 from codesign.reproduce.workbench import OTHER_WEIGHTS, Workbench, parameters
+from codesign.runs.pruning import chance
 
 DENSE = "dense, as trained"
 DENSE_SHORT, DENSE_LONG = "dense, trained on, short", "dense, trained on, long"

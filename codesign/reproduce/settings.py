@@ -11,9 +11,9 @@ from typing import Any
 import codesign
 from codesign.config import load
 from codesign.errors import ConfigError
-from codesign.runs.settings import DataSettings, NetworkSettings
 from codesign.nn.recipe import Training
 from codesign.prune.settings import StructureConfig
+from codesign.runs.search_settings import DataSettings, NetworkSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

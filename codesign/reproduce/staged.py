@@ -11,7 +11,6 @@ from torch import nn
 from torch.nn import functional
 
 from codesign.cost import Stage
-from codesign.runs.cut import chance
 from codesign.prune import (
     grasp_masks,
     l1_importance,
@@ -26,6 +25,7 @@ from codesign.prune import (
 from codesign.reproduce.ledger import Ledger, Row
 from codesign.reproduce.settings import StagedSettings, digest
 from codesign.reproduce.workbench import OTHER_WEIGHTS, Workbench, parameters
+from codesign.runs.pruning import chance
 
 DENSE, M2 = "dense", "M2"
 MASKED = ("random", "magnitude", "SNIP", "GraSP", "SynFlow")

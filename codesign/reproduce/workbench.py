@@ -12,13 +12,13 @@ from torch import nn
 from codesign.cost import Optimizer, Stage, schedule_latency_s
 from codesign.design import DesignPoint
 from codesign.hardware import load_accelerator
-from codesign.runs.laboratory import fresh_network, load_data
-from codesign.runs.space import DEFAULT
 from codesign.nn.data import Dataset
 from codesign.nn.train import Accuracy, Cost, TrainingData, evaluate, make_optimizer, train
 from codesign.prune import ChannelGroups, apply_masks, channel_groups, plan_from_counts, prune
 from codesign.prune.importance import weights_of
 from codesign.reproduce.settings import Subject
+from codesign.runs.space import DEFAULT
+from codesign.runs.trainer import fresh_network, load_data
 from codesign.workload import Workload
 
 OTHER_WEIGHTS = 1000  # added to a seed: weights that the structure search has not seen

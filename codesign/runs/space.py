@@ -9,9 +9,9 @@ import numpy.typing as npt
 import torch
 
 from codesign.design import DesignPoint, uniform
-from codesign.runs.laboratory import Laboratory
-from codesign.runs.pricing import Pricing
-from codesign.runs.settings import SpaceSettings
+from codesign.runs.trainer import Trainer
+from codesign.runs.run_cost import RunCost
+from codesign.runs.search_settings import SpaceSettings
 from codesign.nn.run import run_dense
 from codesign.prune import StructureConfig, channel_groups, counts_from_spectra, layer_spectra
 from codesign.search import Group, SearchLayer, Space, levels_from_ratios
@@ -21,14 +21,14 @@ from codesign.workload import Workload
 DEFAULT = uniform("fp32")  # of everything that is no layer of the space: the loss
 
 
-def channel_levels(laboratory: Laboratory, workload: Workload) -> dict[str, tuple[int, ...]]:
+def channel_levels(trainer: Trainer, workload: Workload) -> dict[str, tuple[int, ...]]:
     """Channel group -> counts to choose from, the full count first, for every group whose channels may leave.
 
     By `keep`, shares of the channels. By `alphas`: one network is trained for the dense part of a run, in float32; the
     PCA of its feature maps on `structure_images` training images gives a count for each alpha (layers that are tied take
     the largest that one of them asks for). Counts are rounded up to a multiple.
     """
-    settings = laboratory.settings.space
+    settings = trainer.settings.space
     free = {name: group for name, group in workload.channel_groups.items() if not group.pinned}
     if settings.keep:
         return {
@@ -39,15 +39,15 @@ def channel_levels(laboratory: Laboratory, workload: Workload) -> dict[str, tupl
             )
             for name, group in free.items()
         }
-    data = laboratory.data
+    data = trainer.data
     network = run_dense(
-        build=laboratory.build,
+        build=trainer.build,
         data=data,
-        training=laboratory.settings.training,
-        dense_steps=laboratory.dense_steps,
-        steps=laboratory.steps,
-        seed=laboratory.settings.search.seed,
-        transform=laboratory.transform,
+        training=trainer.settings.training,
+        dense_steps=trainer.dense_steps,
+        steps=trainer.steps,
+        seed=trainer.settings.search.seed,
+        transform=trainer.transform,
     )
     producers = [layer for group in free.values() for layer in group.producers]
     groups = channel_groups(network, data.train_images[:1])
@@ -82,10 +82,10 @@ def search_space(workload: Workload, levels: dict[str, tuple[int, ...]], setting
     )
 
 
-def layer_costs(pricing: Pricing, space: Space) -> dict[str, LayerCost]:
+def layer_costs(run_cost: RunCost, space: Space) -> dict[str, LayerCost]:
     """`latency_s` and `energy_j` of a whole run, each as a function that a search asks for the table of a layer."""
     levels, formats = {group.name: group.levels for group in space.groups}, list(space.layers[0].formats.values())
-    tables = pricing.layer_tables(levels, formats)
+    tables = run_cost.layer_tables(levels, formats)
     return {cost: partial(_table_of, by_name) for cost, by_name in tables.items()}
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from codesign.cli import main
-from codesign.runs.apply import load_applied
+from codesign.runs.export import load_applied
 from codesign.search import read_trials
 
 CONFIG = """

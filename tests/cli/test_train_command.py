@@ -16,8 +16,8 @@ from codesign import DesignPoint, uniform
 from codesign.cli import main
 from codesign.cost import Optimizer, Stage, schedule_latency_s
 from codesign.hardware import load_accelerator
-from codesign.runs.apply import load_applied
 from codesign.nn.networks import build
+from codesign.runs.export import load_applied
 from codesign.workload import Workload
 
 TRANSFORMS = 'transforms = [{ name = "gaussian_blur", sigma = [0.1, 0.8], p = 0.5 }]'

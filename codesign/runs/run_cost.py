@@ -19,7 +19,7 @@ STRUCTURE_SEARCH = "structure search"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pricing:
+class RunCost:
     """Prices runs that train with all channels for `dense_steps`, cut, and train on to `steps`.
 
     structure_images : images that the structure search propagates (forward only) at the cut; a design that keeps all of

@@ -5,10 +5,10 @@ import torch
 from codesign import DesignPoint, uniform
 from codesign.cost import Optimizer
 from codesign.hardware import load_accelerator
-from codesign.runs.cut import chance, cost_of_counts, find_structure
-from codesign.runs.schedule import CutSettings, Sample, StageSettings, TrainingSettings
-from codesign.runs.settings import DataSettings, NetworkSettings
-from codesign.runs.training import prepare_training
+from codesign.runs.pruning import chance, cost_of_counts, find_structure
+from codesign.runs.training_settings import CutSettings, Sample, StageSettings, TrainingSettings
+from codesign.runs.search_settings import DataSettings, NetworkSettings
+from codesign.runs.training_run import prepare_training
 from codesign.nn.networks import build
 from codesign.nn.recipe import Training
 from codesign.prune import StructureConfig, channel_groups, random_masks

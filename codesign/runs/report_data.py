@@ -9,8 +9,8 @@ from typing import Any
 
 from codesign.cost import CostReport
 from codesign.design import DesignPoint, LayerFormats, Role
-from codesign.runs.gains import gains_s
-from codesign.runs.pricing import Pricing
+from codesign.runs.attribution import gains_s
+from codesign.runs.run_cost import RunCost
 from codesign.report import SCHEMA
 from codesign.search import Measured, ParetoFront, SearchResult
 from codesign.search.agreement import Agreement
@@ -67,7 +67,7 @@ def document(
     method: str,
     baselines: Mapping[str, DesignPoint],
     result: SearchResult,
-    pricing: Pricing,
+    run_cost: RunCost,
     provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Everything that the report shows (schema `codesign.report.SCHEMA`).
@@ -80,14 +80,14 @@ def document(
     predicted = {t.index: t.proposal.predicted_accuracy for t in result.trials}
     start = baselines[labels[0]]
     table = _Formats()
-    points = [_record(m, leading, labels, predicted[m.trials[0]], start, pricing, table) for m in measured]
+    points = [_record(m, leading, labels, predicted[m.trials[0]], start, run_cost, table) for m in measured]
     best = None if result.best is None else result.best.trials[0]
     text, chosen = headline(points, labels[0], labels[-1], best)
     return {
         "schema": SCHEMA,
         "title": title,
-        "accelerator": pricing.accelerator.name,
-        "bandwidth_bytes_per_s": pricing.accelerator.dram.bandwidth_bytes_per_s,
+        "accelerator": run_cost.accelerator.name,
+        "bandwidth_bytes_per_s": run_cost.accelerator.dram.bandwidth_bytes_per_s,
         "network": network,
         "data": data,
         "method": method,
@@ -99,7 +99,7 @@ def document(
         "notes": list(result.notes),
         "phases": [phase.value for phase in Phase],
         "layers": [
-            {"name": name, "channels": _outputs(pricing.workload, name)} for name in pricing.workload.weight_layers
+            {"name": name, "channels": _outputs(run_cost.workload, name)} for name in run_cost.workload.weight_layers
         ],
         "formats": table.to_json(),
         "points": points,
@@ -138,11 +138,11 @@ def _record(
     labels: Sequence[str],
     predicted: float | None,
     start: DesignPoint,
-    pricing: Pricing,
+    run_cost: RunCost,
     table: _Formats,
 ) -> dict[str, Any]:
     """One design, with what the report shows of it."""
-    point, workload = measured.point, pricing.workload
+    point, workload = measured.point, run_cost.workload
     smaller = workload.with_channels(dict(point.channels))
     low, high = measured.interval
     return {
@@ -152,7 +152,7 @@ def _record(
         "front": measured.trials[0] in leading,
         "leading": leading.get(measured.trials[0], False),
         "latency_s": measured.latency_s,
-        "energy_j": pricing.energy_j(point),
+        "energy_j": run_cost.energy_j(point),
         "accuracy": measured.accuracy,
         "accuracy_low": max(0.0, low),
         "accuracy_high": min(1.0, high),
@@ -161,11 +161,11 @@ def _record(
         "parameters": smaller.parameters,
         "macs": smaller.macs,
         "mean_bits": mean_bits(workload, point),
-        "phases_s": {name: cost.latency_s for name, cost in pricing.parts(point).items()},
-        "gains_s": gains_s(pricing, start, point),
+        "phases_s": {name: cost.latency_s for name, cost in run_cost.parts(point).items()},
+        "gains_s": gains_s(run_cost, start, point),
         "channels": [_outputs(smaller, name) for name in smaller.weight_layers],
         "formats": [table.index(point.formats_of(name)) for name in workload.weight_layers],
-        "roofline": _roofline(pricing.step(point), list(workload.weight_layers)),
+        "roofline": _roofline(run_cost.step(point), list(workload.weight_layers)),
     }
 
 

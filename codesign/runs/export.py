@@ -12,8 +12,8 @@ from torch import nn
 from codesign.config import structure
 from codesign.design import DesignPoint
 from codesign.errors import ConfigError, RunDirectoryError
-from codesign.runs.laboratory import Laboratory, fresh_network, load_data
-from codesign.runs.settings import DataSettings, NetworkSettings, load_settings
+from codesign.runs.trainer import Trainer, fresh_network, load_data
+from codesign.runs.search_settings import DataSettings, NetworkSettings, load_settings
 from codesign.nn.lowp import convert, strip
 from codesign.nn.train import evaluate
 from codesign.prune import load_pruned, save_pruned
@@ -54,13 +54,13 @@ def apply_point(run: Path, index: int, out: Path) -> Applied:
     config.toml : the configuration of the run, from which `load_applied` builds the dense network
     """
     trial = trial_of(run, index)
-    laboratory = Laboratory(settings=load_settings(run / CONFIG))
-    network = laboratory.run(trial.point, trial.proposal.seed, trial.proposal.fidelity).network
+    trainer = Trainer(settings=load_settings(run / CONFIG))
+    network = trainer.run(trial.point, trial.proposal.seed, trial.proposal.fidelity).network
     strip(network)
     save_applied(network, trial.point, (run / CONFIG).read_text(encoding="utf-8"), out)
     loaded, point = load_applied(out)
     convert(loaded, point)
-    return Applied(trial=trial, accuracy=evaluate(loaded, laboratory.data).top1)
+    return Applied(trial=trial, accuracy=evaluate(loaded, trainer.data).top1)
 
 
 def export_onnx(folder: Path) -> Path:

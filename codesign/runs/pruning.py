@@ -12,7 +12,7 @@ from torch import nn
 from codesign.cost import Optimizer, option_table
 from codesign.design import DesignPoint
 from codesign.hardware import Accelerator
-from codesign.runs.schedule import CutSettings, Ranking, Sample
+from codesign.runs.training_settings import CutSettings, Ranking, Sample
 from codesign.prune import (
     ChannelGroups,
     FoundStructure,

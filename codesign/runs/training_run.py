@@ -19,13 +19,13 @@ from codesign.cost import Optimizer, Stage, schedule_latency_s
 from codesign.design import DesignPoint
 from codesign.errors import ConfigError, ModelError, RunDirectoryError, located
 from codesign.hardware import Accelerator, load_accelerator
-from codesign.runs.apply import CONFIG, load_applied, save_applied
-from codesign.runs.cut import cost_of_counts, find_structure, importance
-from codesign.runs.laboratory import fresh_network, load_data, one_after_the_other
+from codesign.runs.export import CONFIG, load_applied, save_applied
+from codesign.runs.pruning import cost_of_counts, find_structure, importance
+from codesign.runs.trainer import fresh_network, load_data, one_after_the_other
 from codesign.runs.provenance import provenance
-from codesign.runs.run import write
-from codesign.runs.schedule import CutSettings, FormatSettings, TrainingSettings
-from codesign.runs.settings import pipeline_of
+from codesign.runs.search_run import write
+from codesign.runs.training_settings import CutSettings, FormatSettings, TrainingSettings
+from codesign.runs.search_settings import pipeline_of
 from codesign.runs.space import DEFAULT
 from codesign.nn.checkpoint import Snapshot, load_snapshot, save_snapshot
 from codesign.nn.data import Dataset

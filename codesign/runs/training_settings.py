@@ -10,7 +10,7 @@ from typing import Any
 from codesign.config import FormatChoice, load
 from codesign.design import LayerFormats, uniform
 from codesign.errors import ConfigError
-from codesign.runs.settings import DataSettings, NetworkSettings, pipeline_of
+from codesign.runs.search_settings import DataSettings, NetworkSettings, pipeline_of
 from codesign.nn.recipe import Training
 from codesign.prune.settings import StructureConfig
 

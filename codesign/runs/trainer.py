@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from codesign.design import DesignPoint
-from codesign.runs.settings import DataSettings, NetworkSettings, Settings
+from codesign.runs.search_settings import DataSettings, NetworkSettings, Settings
 from codesign.nn.data import Dataset, load
 from codesign.nn.networks import build
 from codesign.nn.run import Outcome, Rungs, run_point
@@ -47,7 +47,7 @@ def fresh_network(settings: NetworkSettings, dataset: Dataset) -> nn.Module:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Laboratory:
+class Trainer:
     """Trains designs by the recipe of one configuration. Small, and can be sent to a worker.
 
     paused : folder of trainings that ended on a rung of the ladder, if there is one; a worker that does not see it trains
