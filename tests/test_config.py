@@ -7,7 +7,8 @@ import pytest
 
 from codesign.config import FormatChoice, dump, load, structure
 from codesign.errors import ConfigError
-from codesign.nn.recipe import Optimizer, Training
+from codesign.nn.recipe import Training
+from codesign.optimizers import Optimizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

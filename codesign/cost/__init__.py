@@ -8,7 +8,6 @@ from codesign.cost.options import OptionTable, option_table
 from codesign.cost.report import Bound, Cost, CostReport, LayerCost
 from codesign.cost.scales import Scales
 from codesign.cost.simulate import Stage, schedule_latency_s, simulate
-from codesign.cost.vector import Optimizer
 
 __all__ = [
     "FITS",
@@ -18,7 +17,6 @@ __all__ = [
     "LayerCost",
     "Lever",
     "MemoryUse",
-    "Optimizer",
     "OptionTable",
     "Scales",
     "Stage",

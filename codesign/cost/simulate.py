@@ -10,9 +10,9 @@ import numpy as np
 from codesign.cost.report import CostReport, formats_at
 from codesign.cost.rows import Rows
 from codesign.cost.scales import NO_SCALES, Scales
-from codesign.cost.vector import Optimizer
 from codesign.design import DesignPoint
 from codesign.hardware import Accelerator
+from codesign.optimizers import Optimizer
 from codesign.workload import Phase, Workload
 
 

@@ -4,18 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 
 from codesign.errors import ConfigError
-
-
-class Optimizer(StrEnum):
-    """Update rule; its state is float32."""
-
-    SGD = "sgd"
-    MOMENTUM = "momentum"  # Nesterov, 0.9
-    ADAM = "adam"  # AdamW with torch's defaults
-
+from codesign.optimizers import Optimizer
 
 MOMENTUM = 0.9  # Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning"
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
+from typing import assert_never
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from torch.nn import functional
 from codesign.errors import ConfigError
 from codesign.nn.augment import crop_and_flip
 from codesign.nn.data import Dataset
-from codesign.nn.recipe import MOMENTUM, Optimizer, Training
+from codesign.nn.recipe import MOMENTUM, Training
+from codesign.optimizers import Optimizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +128,7 @@ def make_optimizer(network: nn.Module, training: Training) -> torch.optim.Optimi
             return torch.optim.SGD(groups, lr=training.learning_rate, momentum=MOMENTUM, nesterov=True)
         case Optimizer.ADAM:
             return torch.optim.AdamW(groups, lr=training.learning_rate)
+    assert_never(training.optimizer)
 
 
 def train(

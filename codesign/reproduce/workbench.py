@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from codesign.cost import Optimizer, Stage, schedule_latency_s
+from codesign.cost import Stage, schedule_latency_s
 from codesign.design import DesignPoint
 from codesign.hardware import load_accelerator
 from codesign.nn.data import Dataset
@@ -149,7 +149,7 @@ class Workbench:
     def simulated_s(self, *stages: Stage) -> float:
         """Seconds of these stages on the accelerator."""
         accelerator = load_accelerator(self.subject.accelerator)
-        return schedule_latency_s(stages, accelerator, optimizer=Optimizer(self.subject.training.optimizer.value))
+        return schedule_latency_s(stages, accelerator, optimizer=self.subject.training.optimizer)
 
 
 def parameters(network: nn.Module, masks: Masks | None = None) -> int:

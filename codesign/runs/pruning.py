@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from codesign.cost import Optimizer, option_table
+from codesign.cost import option_table
+from codesign.optimizers import Optimizer
 from codesign.design import DesignPoint
 from codesign.hardware import Accelerator
 from codesign.runs.training_settings import CutSettings, Ranking, Sample

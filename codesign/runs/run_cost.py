@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from codesign.cost import Cost, CostReport, Optimizer, option_table, simulate
+from codesign.cost import Cost, CostReport, option_table, simulate
+from codesign.optimizers import Optimizer
 from codesign.cost.report import area_um2
 from codesign.design import DesignPoint, LayerFormats
 from codesign.hardware import Accelerator

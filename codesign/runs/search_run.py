@@ -15,7 +15,7 @@ import torch
 
 from codesign import native
 from codesign.config import dump
-from codesign.cost import Optimizer
+from codesign.optimizers import Optimizer
 from codesign.errors import ConfigError, located
 from codesign.hardware import load_accelerator
 from codesign.runs.report_data import document
@@ -61,7 +61,7 @@ def prepare(settings: Settings, where: str) -> Prepared:
     run_cost = RunCost(
         workload=workload,
         accelerator=accelerator,
-        optimizer=Optimizer(settings.training.optimizer.value),
+        optimizer=settings.training.optimizer,
         dense_steps=trainer.dense_steps,
         steps=trainer.steps,
         structure_images=0 if settings.space.keep else settings.space.structure_images,

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from codesign.config import dump
-from codesign.cost import Optimizer, Stage, schedule_latency_s
+from codesign.cost import Stage, schedule_latency_s
+from codesign.optimizers import Optimizer
 from codesign.design import DesignPoint
 from codesign.errors import ConfigError, ModelError, RunDirectoryError, located
 from codesign.hardware import Accelerator, load_accelerator
@@ -230,7 +231,7 @@ class _Run:
         self.prepared, self.settings = prepared, prepared.settings
         self.checkpoint, self.on_step, self.say = checkpoint, on_step, say
         self.workload, self.point = prepared.workload, prepared.point
-        self.optimizer_kind = Optimizer(self.settings.training.optimizer.value)
+        self.optimizer_kind = self.settings.training.optimizer
         self.transform = one_after_the_other(pipeline_of(self.settings.transforms))
         self.progress = Progress()
         self.records: list[Record] = []

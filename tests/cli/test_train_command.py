@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 
 from codesign import DesignPoint, uniform
 from codesign.cli import main
-from codesign.cost import Optimizer, Stage, schedule_latency_s
+from codesign.cost import Stage, schedule_latency_s
 from codesign.hardware import load_accelerator
 from codesign.nn.networks import build
+from codesign.optimizers import Optimizer
 from codesign.runs.export import load_applied
 from codesign.workload import Workload
 

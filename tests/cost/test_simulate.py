@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from codesign import DesignPoint, load_accelerator, simulate, uniform
-from codesign.cost import Bound, Optimizer, Scales, Stage, option_table, schedule_latency_s, simulate_batch
+from codesign.cost import Bound, Scales, Stage, option_table, schedule_latency_s, simulate_batch
 from codesign.design import LayerFormats
 from codesign.errors import CostError, ModelError
 from codesign.formats import FloatFormat
 from codesign.hardware import Dataflow
+from codesign.optimizers import Optimizer
 from codesign.workload import (
     Linear,
     Phase,

@@ -11,9 +11,10 @@ from codesign.design import LayerFormats
 from codesign.errors import ConfigError, ModelError
 from codesign.nn.data import load
 from codesign.nn.networks import build
-from codesign.nn.recipe import Optimizer, Training
+from codesign.nn.recipe import Training
 from codesign.nn.run import Rungs, run_point
 from codesign.nn.train import Accuracy, TrainingData, batches, make_optimizer, train
+from codesign.optimizers import Optimizer
 from codesign.preprocess import GaussianBlur
 
 DIGITS = load("digits")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from codesign import DesignPoint, uniform
-from codesign.cost import Optimizer
+from codesign.optimizers import Optimizer
 from codesign.hardware import load_accelerator
 from codesign.runs.attribution import gains_s
 from codesign.runs.run_cost import RunCost

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from codesign import DesignPoint, uniform
-from codesign.cost import Optimizer, simulate
+from codesign.cost import simulate
+from codesign.optimizers import Optimizer
 from codesign.hardware import load_accelerator
 from codesign.runs.run_cost import STRUCTURE_SEARCH, RunCost
 from codesign.nn.networks import build

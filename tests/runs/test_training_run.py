@@ -3,7 +3,7 @@
 import torch
 
 from codesign import DesignPoint, uniform
-from codesign.cost import Optimizer
+from codesign.optimizers import Optimizer
 from codesign.hardware import load_accelerator
 from codesign.runs.pruning import chance, cost_of_counts, find_structure
 from codesign.runs.training_settings import CutSettings, Sample, StageSettings, TrainingSettings
