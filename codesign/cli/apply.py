@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this family's commands."""
     command = commands.add_parser("apply", help="take a design of a search out as a network", description=__doc__)
     command.add_argument("run", metavar="RUN", type=Path, help="the directory of a search")

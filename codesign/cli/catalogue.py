@@ -15,7 +15,7 @@ from codesign.nn.data import NAMES
 from codesign.workload import builtin_workload, workload_names
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this family's commands."""
     command = commands.add_parser("ls", help="list accelerators, workloads, data sets", description=__doc__)
     command.add_argument("what", choices=("accelerators", "workloads", "datasets"))

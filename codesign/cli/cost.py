@@ -31,7 +31,7 @@ class FormatsFile:
     layers: dict[str, FormatChoice] = field(default_factory=dict)
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this family's commands."""
     command = commands.add_parser(
         "simulate",

@@ -25,7 +25,7 @@ from codesign.quantize.checkpoint import QuantizedTensor, is_quantized, quantize
 _SHOWN = ("empirical", "e2-absmax", "absmax", "gaussian", "laplace", "integer-clip", "integer-absmax", "microscaling")
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this family's commands."""
     command = commands.add_parser("quantize", help="put a checkpoint into short formats", description=__doc__)
     command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .safetensors or torch file")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from codesign.cli.progress import TrainingProgress
 from codesign.errors import ConfigError
@@ -13,7 +14,7 @@ METHODS = ("dp", "nsga2", "tpe", "random")
 PARTIAL = 4  # exit status: some trainings failed
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this family's commands."""
     command = commands.add_parser("search", help="find the shortest training for an accuracy", description=__doc__)
     command.add_argument("config", metavar="CONFIG", help="a .toml file, such as configs/searches/digits.toml")
@@ -42,7 +43,7 @@ def _search(arguments: argparse.Namespace) -> int:
     space = prepared.space
     progress.say(
         f"{settings.title}: {len(space.groups)} channel groups, {len(space.layers)} layers, 10^{space.log10_designs:.1f} designs; "
-        f"{settings.search.trainings} trainings of {prepared.trainer.steps} steps"
+        f"{settings.search.trainings} trainings of {prepared.designs.steps} steps"
     )
     if prepared.machines:
         progress.say(
@@ -82,7 +83,7 @@ def _search(arguments: argparse.Namespace) -> int:
     return PARTIAL if run["failed"] else 0
 
 
-def _print_front(run: dict) -> None:
+def _print_front(run: dict[str, Any]) -> None:
     base = next(p for p in run["points"] if p["label"] == run["reference"])
     print(f"{'design':>12}  {'training s':>11}  {'speed-up':>8}  {'accuracy %':>16}  {'bits':>5}  {'parameters':>10}")
     for p in sorted(run["points"], key=lambda p: p["latency_s"]):
@@ -98,7 +99,7 @@ def _print_front(run: dict) -> None:
     print(run["headline"])
 
 
-def _print_machines(run: dict) -> None:
+def _print_machines(run: dict[str, Any]) -> None:
     """Machines that none of at most their area beats."""
     leading = [row for row in run["hardware"] if row["leading"]]
     keys = list(leading[0])[: list(leading[0]).index("area_um2")] if leading else []

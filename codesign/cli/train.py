@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this family's commands."""
     command = commands.add_parser("train", help="train with pruning stages and short formats", description=__doc__)
     command.add_argument("config", metavar="CONFIG", help="a .toml file, such as configs/training/m1_digits.toml")

@@ -31,7 +31,7 @@ IN_MEMORY = 10_000_000  # points that are kept for the terminal or as JSON; file
 _TRIED = 2000  # points that `--dry-run` prices to tell the time
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this family's commands."""
     command = commands.add_parser(
         "whatif",

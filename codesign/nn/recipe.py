@@ -12,7 +12,7 @@ MOMENTUM = 0.9  # Sutskever et al. 2013, "On the importance of initialization an
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Training:
+class Recipe:
     """How to train: everything but the network, its formats and the number of epochs.
 
     crop_and_flip : shift each training image by up to that many pixels and mirror every other one; 0: as they are

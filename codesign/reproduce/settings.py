@@ -11,7 +11,7 @@ from typing import Any
 import codesign
 from codesign.config import load
 from codesign.errors import ConfigError
-from codesign.nn.recipe import Training
+from codesign.nn.recipe import Recipe
 from codesign.prune.settings import StructureConfig
 from codesign.runs.search_settings import DataSettings, NetworkSettings
 
@@ -27,7 +27,7 @@ class Subject:
     accelerator: str
     data: DataSettings
     network: NetworkSettings
-    training: Training
+    training: Recipe
     seeds: int = 3
     device: str = "cpu"
 

@@ -1,4 +1,4 @@
-"""What a search found, as one plain document: the source of `report.html`, and of nothing else."""
+"""What a search found, as plain values: the source of `report.html`, and of nothing else."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 
 from codesign.cost import CostReport
 from codesign.design import DesignPoint, LayerFormats, Role
+from codesign.report import SCHEMA
 from codesign.runs.attribution import gains_s
 from codesign.runs.run_cost import RunCost
-from codesign.report import SCHEMA
+from codesign.runs.search_settings import Settings
 from codesign.search import Measured, ParetoFront, SearchResult
 from codesign.search.agreement import Agreement
 from codesign.search.front import progress, summarise
@@ -30,7 +31,7 @@ def mean_bits(workload: Workload, point: DesignPoint) -> float:
         name: sum(getattr(point.formats_of(name), role).bits for role in _BIT_ROLES) / len(_BIT_ROLES)
         for name in layers
     }
-    return sum(macs[name] * bits[name] for name in layers) / sum(macs.values())
+    return float(sum(macs[name] * bits[name] for name in layers) / sum(macs.values()))
 
 
 def headline(
@@ -59,20 +60,18 @@ def headline(
     return text, int(first["trial"])
 
 
-def document(
-    *,
-    title: str,
-    network: str,
-    data: str,
+def report_data(
+    settings: Settings,
     method: str,
-    baselines: Mapping[str, DesignPoint],
     result: SearchResult,
     run_cost: RunCost,
-    provenance: Mapping[str, Any],
+    baselines: Mapping[str, DesignPoint],
+    made_with: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Everything that the report shows (schema `codesign.report.SCHEMA`).
 
     baselines : the uniform designs; speed-ups are over the first, the headline's rival is the last
+    made_with : see `provenance`
     """
     labels = list(baselines)
     leading = _leading(result.front)
@@ -85,11 +84,11 @@ def document(
     text, chosen = headline(points, labels[0], labels[-1], best)
     return {
         "schema": SCHEMA,
-        "title": title,
+        "title": settings.title,
         "accelerator": run_cost.accelerator.name,
         "bandwidth_bytes_per_s": run_cost.accelerator.dram.bandwidth_bytes_per_s,
-        "network": network,
-        "data": data,
+        "network": settings.network.name,
+        "data": settings.data.name,
         "method": method,
         "trainings": len(result.trials),
         "failed": [{"trial": t.index, "failure": t.failure} for t in result.trials if t.failure],
@@ -105,7 +104,7 @@ def document(
         "points": points,
         "agreement": _agreement(result.agreement),
         "progress": _progress(result, points, labels),
-        "provenance": dict(provenance),
+        "provenance": dict(made_with),
     }
 
 

@@ -1,41 +1,39 @@
-"""One training with pruning stages, from its configuration to a run directory. A killed one goes on where it stood."""
+"""One training run with pruning stages, from its configuration to a run directory. A killed one goes on where it stood."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import torch
 from torch import nn
 
 from codesign.config import dump
-from codesign.cost import Stage, schedule_latency_s
-from codesign.optimizers import Optimizer
 from codesign.design import DesignPoint
 from codesign.errors import ConfigError, ModelError, RunDirectoryError, located
 from codesign.hardware import Accelerator, load_accelerator
+from codesign.nn.data import Dataset
+from codesign.nn.lowp import convert
+from codesign.prune import ChannelGroups, PrunePlan, plan_from_counts
 from codesign.runs.export import CONFIG, load_applied, save_applied
-from codesign.runs.pruning import cost_of_counts, find_structure, importance
-from codesign.runs.trainer import fresh_network, load_data, one_after_the_other
 from codesign.runs.provenance import provenance
+from codesign.runs.pruning import cost_of_counts, find_structure, importance
+from codesign.runs.run_cost import PricedStage, latency_s_of
 from codesign.runs.search_run import write
-from codesign.runs.training_settings import CutSettings, FormatSettings, TrainingSettings
 from codesign.runs.search_settings import pipeline_of
 from codesign.runs.space import DEFAULT
-from codesign.nn.checkpoint import Snapshot, load_snapshot, save_snapshot
-from codesign.nn.data import Dataset
-from codesign.nn.lowp import convert, strip
-from codesign.nn.train import TrainingData, evaluate, make_optimizer, train
-from codesign.prune import channel_groups, plan_from_counts, prune
+from codesign.runs.trainer import Stage, Trainer, fresh_network, load_data, one_after_the_other
+from codesign.runs.training_settings import CutSettings, FormatSettings, TrainingSettings
 from codesign.search.log import locked
 from codesign.workload import Workload
 
+Action = Literal["train", "find structure", "prune"]
 SCHEMA = "codesign.training/1"
 CHECKPOINT, RESULT, MODEL = "checkpoint.safetensors", "training.json", "model"
 
@@ -45,14 +43,13 @@ class Record:
     """One thing done in a stage, and how the network stood afterwards.
 
     stage : counted from 1
-    action : "train", "find structure" or "prune"
     top1, top5 : share of test images; None where nothing about the network has changed
     macs : multiply-accumulates of one image's forward pass
     cpu_s, wall_s : on this machine, without the evaluation; simulated_s : on the accelerator
     """
 
     stage: int
-    action: str
+    action: Action
     epochs: float
     steps: int
     top1: float | None
@@ -64,24 +61,13 @@ class Record:
     simulated_s: float
 
 
-@dataclass(slots=True, kw_only=True)
-class Progress:
-    """How far a training has come: the stage under way, its optimizer steps, whether its cut is done."""
-
-    stage: int = 0
-    steps: int = 0
-    cut: bool = False
-    cpu_s: float = 0.0
-    wall_s: float = 0.0
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """A training that is ready to run. `workload` and `point` belong to the network as it is before any cut."""
+class PreparedTraining:
+    """A training run that is ready. `workload` and `point` belong to the network as it is before any cut."""
 
     settings: TrainingSettings
     dataset: Dataset
-    data: TrainingData
+    trainer: Trainer
     accelerator: Accelerator
     workload: Workload
     point: DesignPoint
@@ -90,7 +76,7 @@ class Prepared:
     @property
     def steps(self) -> list[int]:
         """Optimizer steps of each stage."""
-        return [self.data.steps(stage.epochs, self.settings.training.batch) for stage in self.settings.stages]
+        return [self.trainer.steps(stage.epochs) for stage in self.settings.stages]
 
     def build(self) -> nn.Module:
         """The network as it is before any cut."""
@@ -104,7 +90,7 @@ class Prepared:
         return sum(self.steps[begin:stage]), sum(self.steps[begin:end])
 
 
-def prepare_training(settings: TrainingSettings, where: str) -> Prepared:
+def prepare_training(settings: TrainingSettings, where: str) -> PreparedTraining:
     """Load what the configuration names. A mistake names its place in the file `where`."""
     with located(f"{where}: accelerator"):
         accelerator = load_accelerator(settings.accelerator)
@@ -129,10 +115,14 @@ def prepare_training(settings: TrainingSettings, where: str) -> Prepared:
         )
     with located(f"{where}: formats"):
         convert(network, point)
-    return Prepared(
+    return PreparedTraining(
         settings=settings,
         dataset=dataset,
-        data=data.to(device),
+        trainer=Trainer(
+            images=data.to(device),
+            recipe=settings.training,
+            transform=one_after_the_other(pipeline_of(settings.transforms)),
+        ),
         accelerator=accelerator,
         workload=workload,
         point=replace(point, channels=()),
@@ -153,13 +143,11 @@ def _network(settings: TrainingSettings, dataset: Dataset) -> tuple[nn.Module, D
     if settings.start is not None:
         return load_applied(Path(settings.start))
     assert settings.network is not None  # checked by the settings
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        return fresh_network(settings.network, dataset), None
+    return fresh_network(settings.network, dataset, settings.seed), None
 
 
 def run_training(
-    prepared: Prepared,
+    prepared: PreparedTraining,
     directory: Path,
     *,
     fresh: bool = False,
@@ -176,10 +164,8 @@ def run_training(
     directory.mkdir(parents=True, exist_ok=True)
     with locked(directory):
         _claim(prepared, directory, fresh)
-        run = _Run(prepared, directory / CHECKPOINT, on_step or (lambda _: None), say)
-        with run.converted():
-            for stage in range(run.progress.stage, len(prepared.steps)):
-                run.do(stage)
+        run = _Stages(prepared, directory / CHECKPOINT, on_step or (lambda _: None), say)
+        run.finish()
         result = {
             "schema": SCHEMA,
             "title": prepared.settings.title,
@@ -189,13 +175,14 @@ def run_training(
             "channels": dict(run.point.channels),
         }
         origin = _origin(prepared)
-        save_applied(run.network, run.point, origin, directory / MODEL)
+        with run.run.state.plain() as network:
+            save_applied(network, run.point, origin, directory / MODEL)
         write(directory / RESULT, json.dumps(result, indent=1) + "\n")
         write(directory / "stages.csv", pd.DataFrame([asdict(record) for record in run.records]).to_csv(index=False))
     return result
 
 
-def _claim(prepared: Prepared, directory: Path, fresh: bool) -> None:
+def _claim(prepared: PreparedTraining, directory: Path, fresh: bool) -> None:
     """The directory is ours when it is empty, starts over, or holds the same configuration and the same data."""
     config, source = directory / CONFIG, directory / "provenance.json"
     text = dump(prepared.settings)
@@ -214,7 +201,7 @@ def _claim(prepared: Prepared, directory: Path, fresh: bool) -> None:
     write(config, text)
 
 
-def _origin(prepared: Prepared) -> str:
+def _origin(prepared: PreparedTraining) -> str:
     """TOML with the tables from which the dense network is made."""
     settings = prepared.settings
     if settings.start is not None:
@@ -222,136 +209,87 @@ def _origin(prepared: Prepared) -> str:
     return dump(settings)
 
 
-class _Run:
-    """A training under way: what changes with every step and cut."""
+class _Stages:
+    """A training run under way, with a record of everything that was done."""
 
     def __init__(
-        self, prepared: Prepared, checkpoint: Path, on_step: Callable[[int], None], say: Callable[[str], None]
+        self, prepared: PreparedTraining, checkpoint: Path, on_step: Callable[[int], None], say: Callable[[str], None]
     ) -> None:
-        self.prepared, self.settings = prepared, prepared.settings
+        self.prepared, self.settings, self.trainer = prepared, prepared.settings, prepared.trainer
         self.checkpoint, self.on_step, self.say = checkpoint, on_step, say
-        self.workload, self.point = prepared.workload, prepared.point
-        self.optimizer_kind = self.settings.training.optimizer
-        self.transform = one_after_the_other(pipeline_of(self.settings.transforms))
-        self.progress = Progress()
+        self.point = prepared.point
         self.records: list[Record] = []
         self.structures: list[dict[str, Any]] = []
         if checkpoint.is_file():
             self._resume()
             return
-        self.network = prepared.build().to(prepared.device)
-        self.optimizer = make_optimizer(self.network, self.settings.training)
-        self.generator = torch.Generator().manual_seed(self.settings.seed)
+        network = prepared.build().to(prepared.device)
+        self.run = self.trainer.begin(network, seed=self.settings.seed, formats=prepared.point)
+
+    @property
+    def workload(self) -> Workload:
+        """The network as it stands."""
+        return self.prepared.workload.with_channels(dict(self.point.channels))
 
     def _resume(self) -> None:
         prepared = self.prepared
-        snapshot = load_snapshot(self.checkpoint, prepared.build, self.settings.training, prepared.device)
-        self.network, self.optimizer, self.generator = snapshot.network, snapshot.optimizer, snapshot.generator
-        held = snapshot.progress
-        self.progress = Progress(**held["progress"])
+        self.run, held = self.trainer.resume(self.checkpoint, prepared.build, formats=prepared.point)
         self.records = [Record(**record) for record in held["records"]]
         self.structures = held["structures"]
         self._keep(held["channels"])
-        done = sum(prepared.steps[: self.progress.stage]) + self.progress.steps
+        done = sum(prepared.steps[: self.run.position.stage]) + self.run.position.steps
         self.on_step(done)
         self.say(f"going on from {self.checkpoint}: {done} of {sum(prepared.steps)} steps are done")
 
     def _save(self) -> None:
-        with self.stripped():
-            save_snapshot(
-                Snapshot(
-                    network=self.network,
-                    optimizer=self.optimizer,
-                    generator=self.generator,
-                    progress={
-                        "progress": asdict(self.progress),
-                        "records": [asdict(record) for record in self.records],
-                        "structures": self.structures,
-                        "channels": dict(self.point.channels),
-                    },
-                ),
-                self.checkpoint,
-            )
+        self.trainer.save(
+            self.run,
+            self.checkpoint,
+            records=[asdict(record) for record in self.records],
+            structures=self.structures,
+            channels=dict(self.point.channels),
+        )
 
-    @contextmanager
-    def converted(self) -> Iterator[None]:
-        """The network computes in its formats inside the block, in float32 after it."""
-        convert(self.network, self.prepared.point)
-        try:
-            yield
-        finally:
-            strip(self.network)
-
-    @contextmanager
-    def stripped(self) -> Iterator[None]:
-        """The network has plain float32 layers inside the block."""
-        strip(self.network)
-        yield
-        convert(self.network, self.prepared.point)
-
-    def _keep(self, channels: dict[str, int]) -> None:
+    def _keep(self, channels: Mapping[str, int]) -> None:
         self.point = replace(self.point, channels=tuple(sorted(channels.items())))
-        self.workload = self.prepared.workload.with_channels(channels)
 
-    def do(self, stage: int) -> None:
-        """The cut of a stage, if it has one and it is not done, and the rest of its steps."""
-        cut = self.settings.stages[stage].cut
-        if cut is not None and not self.progress.cut:
-            with located(f"stages[{stage}]: cut"):
-                self._cut(stage, cut)
-            self.progress.cut = True
+    def finish(self) -> None:
+        """Everything that is still to be done, with a checkpoint after every part."""
+        for part in self.trainer.train(self.run, self._stages(), self.on_step):
+            if part.plan is not None:
+                self._check(part.plan)
+                found = self.records[-1]  # the structure search before this cut, which is a part of its effort
+                cpu_s, wall_s = part.effort.cpu_s - found.cpu_s, part.effort.wall_s - found.wall_s
+                self._record(part.stage, "prune", cpu_s=cpu_s, wall_s=wall_s)
+            position = self.run.position
+            if not part.finite:
+                done = sum(self.prepared.steps[: part.stage]) + position.steps
+                raise ConfigError(
+                    f"stages[{part.stage}]: the loss is not finite after {done} steps; use a smaller learning_rate or "
+                    "formats with more bits, and start over with --fresh"
+                )
+            if part.ended:
+                self._record(part.stage, "train", steps=position.steps, cpu_s=position.cpu_s, wall_s=position.wall_s)
             self._save()
-        steps, a_pass = self.prepared.steps[stage], self.prepared.data.count // self.settings.training.batch
-        while self.progress.steps < steps:
-            self._train(stage, min(steps - self.progress.steps, a_pass))
-            if self.progress.steps < steps:
-                self._save()
-        progress = self.progress
-        self._record(
-            stage,
-            "train",
-            epochs=self.settings.stages[stage].epochs,
-            steps=steps,
-            cpu_s=progress.cpu_s,
-            wall_s=progress.wall_s,
-        )
-        self.progress = Progress(stage=stage + 1)
-        self._save()
 
-    def _train(self, stage: int, steps: int) -> None:
-        """At most one pass over the images."""
-        before = sum(self.prepared.steps[:stage])
-        first, total = self.prepared.schedule(stage)
-        cost, finite = train(
-            self.network,
-            self.prepared.data,
-            self.settings.training,
-            steps=steps,
-            generator=self.generator,
-            optimizer=self.optimizer,
-            first_step=first + self.progress.steps,
-            total_steps=total,
-            transform=self.transform,
-            on_step=lambda step, _: self.on_step(before - first + step),
-        )
-        if not finite:
-            raise ConfigError(
-                f"stages[{stage}]: the loss is not finite after {before + self.progress.steps + cost.steps} steps; "
-                "use a smaller learning_rate or formats with more bits, and start over with --fresh"
-            )
-        self.progress.steps += cost.steps
-        self.progress.cpu_s += cost.cpu_s
-        self.progress.wall_s += cost.wall_s
+    def _stages(self) -> list[Stage]:
+        stages = []
+        for number, settings in enumerate(self.settings.stages):
+            first, total = self.prepared.schedule(number)
+            cut = None if settings.cut is None else partial(self._cut, number, settings.cut)
+            stages.append(Stage(steps=self.prepared.steps[number], first=first, total=total, cut=cut))
+        return stages
 
-    def _cut(self, stage: int, settings: CutSettings) -> None:
+    def _cut(self, stage: int, settings: CutSettings, network: nn.Module, groups: ChannelGroups) -> PrunePlan:
+        """Find the structure, and rank the channels."""
         cpu, wall = time.process_time(), time.perf_counter()
-        seed = self.settings.seed
-        cost = cost_of_counts(self.workload, self.point, self.prepared.accelerator, self.optimizer_kind)
-        with self.stripped():
-            groups = channel_groups(self.network, self.prepared.data.train_images[:1])
-            found = find_structure(
-                self.network, groups, self.prepared.data.train_images, settings, seed, cost if settings.align else None
-            )
+        images, seed = self.trainer.images.train_images, self.settings.seed
+        cost = None
+        if settings.align:
+            optimizer = self.settings.training.optimizer
+            cost = cost_of_counts(self.workload, self.point, self.prepared.accelerator, optimizer)
+        with located(f"stages[{stage}]: cut"):
+            found = find_structure(network, groups, images, settings, seed, cost)
         self._record(
             stage,
             "find structure",
@@ -361,40 +299,37 @@ class _Run:
         )
         self.structures.append({"stage": stage + 1, **found.to_json()})
         self.say(str(found))
-        cpu, wall = time.process_time(), time.perf_counter()
-        with self.stripped():
-            scores = importance(self.network, groups, settings.ranking, seed)
-            plan = plan_from_counts(self.network, groups, found.counts, scores)
-            self.network = prune(self.network, plan, self.optimizer, inplace=True)
-        cost_s = time.process_time() - cpu, time.perf_counter() - wall
-        layers = self.workload.weight_layers
+        with located(f"stages[{stage}]: cut"):
+            return plan_from_counts(network, groups, found.counts, importance(network, groups, settings.ranking, seed))
+
+    def _check(self, plan: PrunePlan) -> None:
+        """Note the channels that a cut has left, which are to be those that are priced."""
+        layers = self.prepared.workload.weight_layers
         self._keep(dict(self.point.channels) | {name: len(kept) for name, kept in plan.keep if name in layers})
-        for name, layer in self.workload.weight_layers.items():
-            priced, left = self.workload.channel_groups[layer.out_group].channels, plan.counts.get(name)
+        workload = self.workload
+        for name, layer in workload.weight_layers.items():
+            priced, left = workload.channel_groups[layer.out_group].channels, plan.counts.get(name)
             if left not in (None, priced):
                 raise ModelError(f"layer '{name}' keeps {left} channels, but would be priced with {priced}")
-        self._record(stage, "prune", cpu_s=cost_s[0], wall_s=cost_s[1])
 
-    def _record(
-        self, stage: int, action: str, *, cpu_s: float, wall_s: float, epochs: float = 0.0, steps: int = 0
-    ) -> None:
+    def _record(self, stage: int, action: Action, *, cpu_s: float, wall_s: float, steps: int = 0) -> None:
         """Note what was done. A structure search is a forward pass of `steps` batches; a cut costs no simulated time."""
         searching = action == "find structure"
-        accuracy = None if searching else evaluate(self.network, self.prepared.data)
-        part = Stage(
-            workload=self.workload, point=replace(self.point, channels=()), steps=steps, forward_only=searching
-        )
+        accuracy = None if searching else self.trainer.measure(self.run.network)
+        workload = self.workload
+        priced = PricedStage(point=self.point, steps=steps, sampling=searching)
+        optimizer = self.settings.training.optimizer
         record = Record(
             stage=stage + 1,
             action=action,
-            epochs=epochs,
+            epochs=self.settings.stages[stage].epochs if action == "train" else 0.0,
             steps=0 if searching else steps,
             top1=accuracy.top1 if accuracy else None,
             top5=accuracy.top5 if accuracy else None,
-            parameters=sum(parameter.numel() for parameter in self.network.parameters()),
-            macs=self.workload.macs,
+            parameters=sum(parameter.numel() for parameter in self.run.network.parameters()),
+            macs=workload.macs,
             cpu_s=cpu_s,
             wall_s=wall_s,
-            simulated_s=schedule_latency_s([part], self.prepared.accelerator, optimizer=self.optimizer_kind),
+            simulated_s=latency_s_of([priced], self.prepared.workload, self.prepared.accelerator, optimizer),
         )
         self.records.append(record)

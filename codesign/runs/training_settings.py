@@ -10,9 +10,9 @@ from typing import Any
 from codesign.config import FormatChoice, load
 from codesign.design import LayerFormats, uniform
 from codesign.errors import ConfigError
-from codesign.runs.search_settings import DataSettings, NetworkSettings, pipeline_of
-from codesign.nn.recipe import Training
+from codesign.nn.recipe import Recipe
 from codesign.prune.settings import StructureConfig
+from codesign.runs.search_settings import DataSettings, NetworkSettings, pipeline_of
 
 
 class Sample(StrEnum):
@@ -95,7 +95,7 @@ class TrainingSettings:
     title: str
     accelerator: str
     data: DataSettings
-    training: Training
+    training: Recipe
     stages: tuple[StageSettings, ...]
     network: NetworkSettings | None = None
     start: str | None = None

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from codesign.design import DesignPoint
 from codesign.errors import InfeasibleError
-from codesign.runs.search_run import Prepared, prepare
+from codesign.runs.search_run import PreparedSearch, prepare
 from codesign.runs.search_settings import load_settings
 from codesign.runs.space import baseline_points, layer_costs
 from codesign.search import Budget, Group, Measured, Measurement, SearchResult, Space, Trial, TrialLog, search
@@ -47,7 +47,7 @@ FRESH_SEEDS = tuple(range(10_000, 10_003))  # below 2**32 and, but for a coincid
 class Bench:
     """The trainings of a folder: each (design, seed) is trained once, whoever asks for it."""
 
-    def __init__(self, prepared: Prepared, folder: Path) -> None:
+    def __init__(self, prepared: PreparedSearch, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.prepared, self.folder = prepared, folder
         self._file = folder / "measurements.jsonl"
@@ -60,7 +60,7 @@ class Bench:
     def accuracy(self, point: DesignPoint, seed: int, fidelity: float) -> Measurement:
         """The measurement that a search asks for."""
         if (point, seed, fidelity) not in self._known:
-            measured = self.prepared.trainer.accuracy(point, seed, fidelity)
+            measured = self.prepared.designs.accuracy(point, seed, fidelity)
             measured = replace(measured, standard_error=TRAINING_NOISE)
             self._known[point, seed, fidelity] = measured
             record = {"point": point.to_json(), "seed": seed, "fidelity": fidelity, "measurement": asdict(measured)}
@@ -85,8 +85,8 @@ class Bench:
             settings = replace(settings, search=replace(settings.search, ladder=RUNGS))
             paused = self.folder / "ladder" / "paused"
             paused.mkdir(parents=True, exist_ok=True)
-            trainer = replace(self.prepared.trainer, settings=settings, paused=paused)
-            prepared = replace(self.prepared, settings=settings, trainer=trainer)
+            designs = replace(self.prepared.designs, settings=settings, paused=paused)
+            prepared = replace(self.prepared, settings=settings, designs=designs)
             return [Bench(prepared, self.folder / "ladder")._search(name, space, trainings, seed=seed)]
         if variant == FORMATS_ONLY:
             full = replace(space, groups=tuple(replace(g, levels=g.levels[:1]) for g in space.groups))
@@ -201,7 +201,7 @@ def prepared_bench(folder: Path) -> Bench:
     prepared = prepare(load_settings(CONFIG), CONFIG)
     space: Space = prepared.space
     groups: tuple[Group, ...] = space.groups
-    print(f"{prepared.trainer.steps} steps a training; 10^{space.log10_designs:.1f} designs; {len(groups)} groups")
+    print(f"{prepared.designs.steps} steps a training; 10^{space.log10_designs:.1f} designs; {len(groups)} groups")
     return Bench(prepared, folder)
 
 

@@ -254,10 +254,10 @@ def main(folder: Path, out: Path) -> None:
     )
     overheads = [100 * r.summary["own_cpu_s"] / r.summary["training_cpu_s"] for r in runs if r.variant == "dp"]  # type: ignore[operator]
     values = {
-        "steps": bench.prepared.trainer.steps,
+        "steps": bench.prepared.designs.steps,
         "batch": settings.training.batch,
         "trainings": settings.search.trainings,
-        "images": f"{len(bench.prepared.trainer.data.test_labels):,}",
+        "images": f"{len(bench.prepared.designs.trainer.images.test_labels):,}",
         "asked": f"{100 * ACCURACY_FLOOR:g}",
         "drop": f"{100 * WORST_DROP:g}",
         "seeds": len({r.seed for r in runs}),

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from codesign import DesignPoint, uniform
-from codesign.optimizers import Optimizer
 from codesign.hardware import load_accelerator
+from codesign.nn.networks import build
+from codesign.optimizers import Optimizer
 from codesign.runs.attribution import gains_s
 from codesign.runs.run_cost import RunCost
-from codesign.nn.networks import build
 from codesign.workload import Workload
 
 WORKLOAD = Workload.from_torch(build("vgg:8 M 16 M", (1, 8, 8), 10), torch.zeros(1, 1, 8, 8), batch=32)

@@ -8,10 +8,10 @@ import torch
 
 from codesign import DesignPoint, uniform
 from codesign.cost import simulate
-from codesign.optimizers import Optimizer
 from codesign.hardware import load_accelerator
-from codesign.runs.run_cost import STRUCTURE_SEARCH, RunCost
 from codesign.nn.networks import build
+from codesign.optimizers import Optimizer
+from codesign.runs.run_cost import STRUCTURE_SEARCH, RunCost
 from codesign.workload import Phase, Workload
 
 NETWORK = build("vgg:8 M 16 M", (1, 8, 8), 10)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from codesign.errors import ConfigError
-from codesign.runs.trainer import Trainer
+from codesign.runs.designs import Designs
 from codesign.runs.search_run import prepare
 from codesign.runs.search_settings import SpaceSettings, load_settings
 from codesign.runs.space import channel_levels
@@ -26,9 +26,9 @@ def test_ranges_of_bits_are_every_combination_widest_first():
 
 def test_shares_of_channels_need_no_analysis_and_cost_none():
     settings = replace(SETTINGS, space=replace(SETTINGS.space, alphas=(), keep=(0.6, 0.1), multiple_of=4))
-    trainer = Trainer(settings=settings)
-    workload = Workload.from_torch(trainer.build(), torch.zeros(1, 1, 8, 8), batch=64)
-    levels = channel_levels(trainer, workload)
+    designs = Designs(settings=settings)
+    workload = Workload.from_torch(designs.fresh(0), torch.zeros(1, 1, 8, 8), batch=64)
+    levels = channel_levels(designs, workload)
     full = {name: group.channels for name, group in workload.channel_groups.items() if not group.pinned}
     assert {name: counts[0] for name, counts in levels.items()} == full
     assert set(levels.values()) == {(16, 12, 4), (32, 20, 4), (64, 40, 8)}  # rounded up to a multiple of 4
