@@ -20,7 +20,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _apply(arguments: argparse.Namespace) -> int:
-    from codesign.runs.export import apply_point, export_onnx, trial_of  # imports torch, which takes seconds
+    from codesign.runs import apply_point, export_onnx, trial_of  # imports torch, which takes seconds
 
     trial_of(arguments.run, arguments.point)
     print(f"training trial {arguments.point} again, from its seed", file=sys.stderr)

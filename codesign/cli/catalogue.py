@@ -11,7 +11,7 @@ from rich.table import Table
 
 from codesign.cli.units import bytes_of, si
 from codesign.hardware import accelerator_names, load_accelerator
-from codesign.nn.data import NAMES
+from codesign.nn import NAMES
 from codesign.workload import builtin_workload, workload_names
 
 

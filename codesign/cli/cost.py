@@ -17,7 +17,7 @@ from codesign.cost.scalesim import simulate_scalesim
 from codesign.design import DesignPoint, LayerFormats, uniform
 from codesign.errors import ConfigError, ModelError
 from codesign.hardware import Accelerator, load_accelerator
-from codesign.nn.data import import_function
+from codesign.nn import import_function
 from codesign.optimizers import Optimizer
 from codesign.whatif.grids import kept_channels
 from codesign.workload import Workload, builtin_workload, workload_names

@@ -26,7 +26,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     for name, text in (
         ("retraining", "M1 against a conventional prune and retrain: accuracy and time of retraining"),
         ("staged", "M2 against pruning at initialization: accuracy over compression"),
-        ("quantization", "M3: networks quantized after training by every method, and trained in short formats"),
+        ("quantization", "M3: networks quantized after training by every method, and trained in narrow formats"),
     ):
         experiment = experiments.add_parser(name, help=text, description=text)
         shipped = " and ".join(f"{name}_{subject}" for subject in _SUBJECTS[name])

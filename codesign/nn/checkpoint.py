@@ -16,7 +16,7 @@ from torch import nn
 from codesign.errors import RunDirectoryError
 from codesign.nn.lowp import Formats, convert
 from codesign.nn.recipe import Recipe
-from codesign.nn.train import TrainingState, make_optimizer
+from codesign.nn.stage import TrainingState, make_optimizer
 from codesign.prune import rebuild, structure_of
 from codesign.prune.trace import stored_tensors
 

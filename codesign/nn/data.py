@@ -45,7 +45,7 @@ class Dataset:
         return channels, height, width
 
 
-def load(name: str, folder: str | Path | None = None) -> Dataset:
+def load_dataset(name: str, folder: str | Path | None = None) -> Dataset:
     """The data set `name`: one of `NAMES`, `imagefolder:DIR`, `npz:FILE` or `module:function`.
 
     folder : where the files of fashion-mnist, cifar10 and cifar100 lie

@@ -17,9 +17,7 @@ from codesign.config import load
 from codesign.design import uniform
 from codesign.errors import ConfigError
 from codesign.formats import FloatFormat
-from codesign.nn.lowp import strip
-from codesign.nn.policy import Policy, Rounder, Scaling
-from codesign.nn.train import Accuracy, batches
+from codesign.nn import Accuracy, Policy, Rounder, Scaling, batches, strip
 from codesign.quantize import Allocation, compare
 from codesign.reproduce.ledger import Ledger
 from codesign.reproduce.settings import Subject, digest
@@ -57,7 +55,7 @@ class QuantizationSettings:
 
 
 def policy_of(formats: str) -> Policy:
-    """How every layer of a training computes."""
+    """How every layer computes in training."""
     kind, _, bits = formats.partition("-")
     if kind != "allocated" or not bits.isdecimal():
         return Policy.of(uniform(formats))

@@ -21,9 +21,7 @@ from codesign.prune import (
 from codesign.reproduce.ledger import Ledger, TrainedNetwork
 from codesign.reproduce.settings import RetrainingSettings, digest
 from codesign.reproduce.workbench import OTHER_WEIGHTS, Finished, Workbench, parameters
-from codesign.runs.pruning import BATCH, chance
-from codesign.runs.run_cost import PricedStage
-from codesign.runs.trainer import Cut
+from codesign.runs import BATCH, Cut, PricedStage, chance
 
 DENSE = "dense, as trained"
 DENSE_SHORT, DENSE_LONG = "dense, trained on, short", "dense, trained on, long"

@@ -27,8 +27,7 @@ from codesign.prune import (
 from codesign.reproduce.ledger import Ledger, TrainedNetwork
 from codesign.reproduce.settings import StagedSettings, digest
 from codesign.reproduce.workbench import OTHER_WEIGHTS, Finished, Masks, Workbench, parameters
-from codesign.runs.pruning import BATCH, chance
-from codesign.runs.run_cost import PricedStage
+from codesign.runs import BATCH, PricedStage, chance
 
 DENSE, M2 = "dense", "M2"
 MASKED = ("random", "magnitude", "SNIP", "GraSP", "SynFlow")
@@ -73,7 +72,7 @@ def run(settings: StagedSettings, ledger: Ledger[TrainedNetwork], on_row: Callab
 
 @dataclass(frozen=True, slots=True)
 class _Arm:
-    """The trainings of one seed."""
+    """The training runs of one seed."""
 
     settings: StagedSettings
     bench: Workbench

@@ -12,14 +12,11 @@ from torch import nn
 
 from codesign.design import DesignPoint
 from codesign.hardware import load_accelerator
-from codesign.nn.data import Dataset
-from codesign.nn.train import Accuracy, Effort
+from codesign.nn import Accuracy, Dataset, Effort
 from codesign.prune import ChannelGroups, apply_masks, channel_groups
 from codesign.prune.importance import weights_of
 from codesign.reproduce.settings import Subject
-from codesign.runs.run_cost import PricedStage, latency_s_of
-from codesign.runs.space import DEFAULT
-from codesign.runs.trainer import Cut, Stage, Trainer, fresh_network, load_data
+from codesign.runs import DEFAULT, Cut, PricedStage, Stage, Trainer, fresh_network, latency_s_of, load_data
 from codesign.workload import Workload
 
 OTHER_WEIGHTS = 1000  # added to a seed: weights that the structure search has not seen

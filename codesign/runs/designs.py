@@ -14,8 +14,7 @@ from torch import nn
 
 from codesign.design import DesignPoint
 from codesign.errors import ConfigError
-from codesign.nn.data import Dataset
-from codesign.nn.train import Accuracy, Effort
+from codesign.nn import Accuracy, Dataset, Effort
 from codesign.prune import ChannelGroups, PrunePlan, l1_importance, plan_from_counts
 from codesign.runs.search_settings import Settings
 from codesign.runs.trainer import Stage, Trainer, fresh_network, load_data, one_after_the_other

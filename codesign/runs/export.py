@@ -12,7 +12,7 @@ from torch import nn
 from codesign.config import structure
 from codesign.design import DesignPoint
 from codesign.errors import ConfigError, RunDirectoryError
-from codesign.nn.lowp import convert, strip
+from codesign.nn import convert, strip
 from codesign.prune import load_pruned, save_pruned
 from codesign.records import read_toml
 from codesign.runs.designs import Designs
@@ -92,7 +92,7 @@ def export_onnx(folder: Path) -> Path:
 
 
 def load_applied(folder: Path) -> tuple[nn.Module, DesignPoint]:
-    """The network of a folder that `apply_point` or a training wrote, in float32, and its design.
+    """The network of a folder that `apply_point` or a training run wrote, in float32, and its design.
 
     `convert(network, point)` makes it compute in its formats.
     """

@@ -96,7 +96,7 @@ class _Known:
 
 @dataclass(frozen=True, kw_only=True)
 class HardwareLoop:
-    """Solves the space for each machine by what the trials have taught, and names what is worth a training.
+    """Solves the space for each machine by what the trials have taught, and names what is worth a training run.
 
     limits : its accuracy is the floor; without one, what the last baseline was measured at
     trainings : designs that may be trained because they are best on some machine

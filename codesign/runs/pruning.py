@@ -1,4 +1,4 @@
-"""A cut in the course of a training: find the structure, choose the channels, remove them."""
+"""A cut in the course of a training run: find the structure, choose the channels, remove them."""
 
 from __future__ import annotations
 

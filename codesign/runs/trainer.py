@@ -12,12 +12,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from codesign.nn.checkpoint import load_checkpoint, save_checkpoint
-from codesign.nn.data import Dataset, load
-from codesign.nn.lowp import Formats
-from codesign.nn.networks import build
-from codesign.nn.recipe import Recipe
-from codesign.nn.train import Accuracy, Effort, Span, TrainingData, TrainingState, evaluate, train
+from codesign.nn import (
+    Accuracy,
+    Dataset,
+    Effort,
+    Formats,
+    Recipe,
+    Span,
+    TrainingData,
+    TrainingState,
+    build,
+    evaluate,
+    load_checkpoint,
+    load_dataset,
+    save_checkpoint,
+    train,
+)
 from codesign.preprocess import Transform
 from codesign.prune import ChannelGroups, PrunePlan, channel_groups, prune
 from codesign.runs.search_settings import DataSettings, NetworkSettings
@@ -170,7 +180,7 @@ class Trainer:
 @lru_cache(maxsize=2)
 def load_data(settings: DataSettings) -> tuple[Dataset, TrainingData]:
     """The images as they were read, and as a network sees them."""
-    dataset = load(settings.name, settings.folder)
+    dataset = load_dataset(settings.name, settings.folder)
     data = TrainingData.of(dataset, train_count=settings.train_images, test_count=settings.test_images)
     return dataset, data
 

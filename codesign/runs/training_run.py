@@ -18,8 +18,7 @@ from codesign.config import dump
 from codesign.design import DesignPoint
 from codesign.errors import ConfigError, ModelError, RunDirectoryError, located
 from codesign.hardware import Accelerator, load_accelerator
-from codesign.nn.data import Dataset
-from codesign.nn.lowp import convert
+from codesign.nn import Dataset, convert
 from codesign.prune import ChannelGroups, PrunePlan, plan_from_counts
 from codesign.runs.export import CONFIG, load_applied, save_applied
 from codesign.runs.provenance import provenance
@@ -192,7 +191,7 @@ def _claim(prepared: PreparedTraining, directory: Path, fresh: bool) -> None:
         same_data = source.is_file() and json.loads(source.read_text())["data (SHA-256)"] == prepared.dataset.sha256
         if config.read_text(encoding="utf-8") != text or not same_data:
             raise RunDirectoryError(
-                f"{directory} holds a training of another configuration or of other data; name another --out, or "
+                f"{directory} holds a training run of another configuration or of other data; name another --out, or "
                 "start over with --fresh"
             )
         return

@@ -1,4 +1,4 @@
-"""Where trainings run: this process, or a Dask cluster."""
+"""Where training runs are done: this process, or a Dask cluster."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from codesign.errors import ConfigError
 from codesign.search.run import Evaluate
 
-RETRIES = 2  # a training whose worker was killed is run again elsewhere, this often
+RETRIES = 2  # a training run whose worker was killed is done again elsewhere, this often
 
 
 @contextmanager
@@ -25,7 +25,9 @@ def training_processes(count: int, scheduler: str | None) -> Iterator[Evaluate]:
     except ImportError as error:
         raise ConfigError(f"more than one process needs Dask ({error}); pip install 'codesign[dask]'") from error
     for name in ("distributed", "distributed.nanny", "distributed.worker", "distributed.scheduler"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # a worker that ends late is no news; failed trainings are
+        logging.getLogger(name).setLevel(
+            logging.CRITICAL
+        )  # a worker that ends late is no news; failed training runs are
     try:
         cluster = scheduler or distributed.LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None)
         client = distributed.Client(cluster, timeout=30)

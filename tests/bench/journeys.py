@@ -1,20 +1,19 @@
 """How many files a reader passes on the way from a configuration to its result.
 
-`python -m tests.bench.journeys [--files]` runs two journeys on the digits of configs/searches/digits.toml with a tiny
-budget, watched by `sys.setprofile`:
+`python -m tests.bench.journeys [--files]` runs two journeys on configs/searches/digits.toml with a tiny budget, watched
+by `sys.setprofile`:
 
-    search    from the command to the last line of trials.jsonl
-    model     from `codesign apply` of a searched design to the folder of the saved network
+    search    from the parsed command line to the last line of trials.jsonl
+    model     from the parsed command line of `codesign apply` to the folder of the saved network
 
-Counted is a file of codesign/ when one of its functions is entered. Lambdas, comprehensions and generators belong to
-the file that they stand in. Left out: module bodies (imports), methods that a class is born with (`__init__` of a
-dataclass and the like have no file), `errors.py`, and the parser and progress bars of the command line.
+A file of codesign/ counts when one of its functions is entered; lambdas, comprehensions and generators belong to the file
+that they stand in. Left out are module bodies (imports), methods that a dataclass is born with (they have no file),
+`errors.py` and the progress bars.
 
-    strict    every file that is entered
-    journey   the rooms that the journey runs through (cli, config, runs, search, nn) with every file; every other room
-              with its doors alone: files that are entered from another room. What lies behind a door is that room's own
-              business, and a reader of the journey does not follow it
-    stays     how often the journey comes to a file that is not the one before, on the path through the journey's files
+    path     files of the rooms through which the journey itself runs (cli, config, records, runs), and of every other
+             room the doors: files that one of those calls directly. What lies behind a door a reader need not open
+    strict   every file that is entered
+    stays    visits on the path: how often it comes to another file than it was in
 """
 
 from __future__ import annotations
@@ -32,27 +31,31 @@ from typing import Any
 import codesign
 
 PACKAGE = Path(codesign.__file__).resolve().parent
-JOURNEY = ("cli", "config.py", "loop", "runs", "search", "nn")
-LEFT_OUT = ("errors.py", "cli/__init__.py", "cli/progress.py")
+OWN_ROOMS = ("cli", "config.py", "records.py", "runs")
+LEFT_OUT = ("errors.py", "cli/progress.py")
 BUDGET = 12  # trainings: the baselines, uniform designs and a batch of the method
 
 
 class Watch:
-    """The files of the package that are entered while it is switched on."""
+    """The files of the package that are entered while it is switched on.
 
-    def __init__(self) -> None:
+    until : file and function after whose last return nothing counts; None: everything counts
+    """
+
+    def __init__(self, until: tuple[str, str] | None = None) -> None:
+        self.until = until
         self.entered: Counter[str] = Counter()  # every file
-        self.doors: Counter[str] = Counter()  # file -> entries from another room
+        self.doors: Counter[str] = Counter()  # files that own rooms call directly
         self.stays = 0
+        self.counted: tuple[list[str], list[str], int] = ([], [], 0)
         self._last = ""
         self._names: dict[str, str | None] = {}
 
-    def name_of(self, frame: FrameType) -> str | None:
+    def _name_of(self, frame: FrameType | None) -> str | None:
         """The file of a frame below codesign/; None if it is none of ours or is left out."""
-        code = frame.f_code
-        if code.co_name == "<module>":
+        if frame is None or frame.f_code.co_name == "<module>":
             return None
-        path = code.co_filename
+        path = frame.f_code.co_filename
         if path not in self._names:
             inside = Path(path).is_relative_to(PACKAGE) and path.endswith(".py")
             name = str(Path(path).relative_to(PACKAGE)) if inside else None
@@ -63,29 +66,28 @@ class Watch:
         """What `sys.setprofile` calls."""
         if event not in ("call", "return"):
             return
-        name = self.name_of(frame)
+        name = self._name_of(frame)
         if name is None:
             return
-        outer = frame.f_back
-        while outer is not None and self.name_of(outer) is None:
-            outer = outer.f_back
-        caller = self.name_of(outer) if outer is not None else None
         if event == "call":
             self.entered[name] += 1
-            if caller is None or room(caller) != room(name):
+            outer = frame.f_back
+            while outer is not None and self._name_of(outer) is None:
+                outer = outer.f_back
+            caller = self._name_of(outer)
+            if caller is None or room(caller) in OWN_ROOMS:
                 self.doors[name] += 1
-        here = name if event == "call" else caller
-        if here is not None and here != self._last and here in self.doors | self.own():
-            self.stays += 1
-            self._last = here
+                if name != self._last:
+                    self.stays += 1
+                    self._last = name
+        elif room(name) in OWN_ROOMS:
+            self._last = name
+        if event == "return" and (name, frame.f_code.co_name) == self.until:
+            self.counted = sorted(self.doors), sorted(self.entered), self.stays
 
-    def own(self) -> dict[str, int]:
-        """Files of the journey's rooms."""
-        return {name: 1 for name in self.entered if room(name) in JOURNEY}
-
-    def journey(self) -> list[str]:
-        """Files of the journey's rooms, and the doors of the others."""
-        return sorted({name for name in self.entered if room(name) in JOURNEY or name in self.doors})
+    def result(self) -> tuple[list[str], list[str], int]:
+        """Files on the path, every file, stays."""
+        return self.counted if self.until is not None else (sorted(self.doors), sorted(self.entered), self.stays)
 
 
 def room(name: str) -> str:
@@ -93,14 +95,19 @@ def room(name: str) -> str:
     return name.partition("/")[0]
 
 
-def watched(action: Callable[[], object]) -> Watch:
-    """Run `action` once to load and compile, and once more under watch."""
-    watch = Watch()
+def watched(watch: Watch, *words: str) -> Watch:
+    """A command once to load and compile everything, and once more under watch."""
+    from codesign.cli import parser
+
+    def run(before: Callable[[], None]) -> None:
+        arguments = parser().parse_args(list(words))
+        before()
+        arguments.execute(arguments)
+
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        action()
-        sys.setprofile(watch)
+        run(lambda: None)
         try:
-            action()
+            run(lambda: sys.setprofile(watch))
         finally:
             sys.setprofile(None)
     return watch
@@ -117,14 +124,13 @@ def configuration(folder: Path) -> Path:
 
 def journeys(folder: Path) -> dict[str, Watch]:
     """Both journeys."""
-    from codesign.cli import main
     from codesign.search import read_trials
 
     config, run = configuration(folder), folder / "run"
-    found = {"search": watched(lambda: main(["search", str(config), "--out", str(run), "--fresh"]))}
+    until = ("search/log.py", "append")
+    found = {"search": watched(Watch(until), "search", str(config), "--out", str(run), "--fresh")}
     trial = next(t for t in reversed(read_trials(run)) if t.point.channels)
-    model = folder / "model"
-    found["model"] = watched(lambda: main(["apply", str(run), str(trial.index), "--out", str(model)]))
+    found["model"] = watched(Watch(), "apply", str(run), str(trial.index), "--out", str(folder / "model"))
     return found
 
 
@@ -132,13 +138,12 @@ def main() -> None:
     """Print both journeys."""
     with tempfile.TemporaryDirectory() as folder:
         for name, watch in journeys(Path(folder)).items():
-            files = watch.journey()
-            print(f"{name}: {len(files)} files, {watch.stays} stays; strictly {len(watch.entered)} files")
-            rooms = Counter(room(file) for file in files)
-            strict = Counter(room(file) for file in watch.entered)
+            path, every, stays = watch.result()
+            print(f"{name}: path {len(path)} files, {stays} stays; strict {len(every)} files")
+            rooms, strict = Counter(map(room, path)), Counter(map(room, every))
             print("  " + ", ".join(f"{key} {rooms[key]} of {strict[key]}" for key in sorted(strict)))
             if "--files" in sys.argv:
-                print("\n".join(f"    {file}" for file in files))
+                print("\n".join(f"    {file}" for file in path))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from codesign import DesignPoint, uniform
 from codesign.design import LayerFormats
 from codesign.errors import ConfigError, ModelError
 from codesign.nn.recipe import Recipe
-from codesign.nn.train import batches
+from codesign.nn.stage import batches
 from codesign.optimizers import Optimizer
 from codesign.runs.designs import Designs
 from codesign.runs.search_settings import (

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from codesign.errors import ConfigError
-from codesign.nn.data import load
+from codesign.nn.data import load_dataset
 from codesign.nn.networks import build
 from codesign.nn.recipe import Recipe
-from codesign.nn.train import Accuracy, Span, TrainingData, TrainingState, batches, train
+from codesign.nn.stage import Accuracy, Span, TrainingData, TrainingState, batches, train
 from codesign.preprocess import GaussianBlur
 
-DIGITS = load("digits")
+DIGITS = load_dataset("digits")
 DATA = TrainingData.of(DIGITS, train_count=256, test_count=100)
 
 
