@@ -12,6 +12,8 @@ import tomli_w
 from codesign import records
 from codesign.records import Record, WrongType, read_toml, strict_converter
 
+__all__ = ["FormatChoice", "dump", "load", "structure"]
+
 _converter = strict_converter()
 
 FormatChoice = str | dict[str, str]  # a uniform format or preset, or one format per role

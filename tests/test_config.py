@@ -7,13 +7,14 @@ import pytest
 
 from codesign.config import FormatChoice, dump, load, structure
 from codesign.errors import ConfigError
-from codesign.nn.recipe import Optimizer, Training
+from codesign.nn.recipe import Recipe
+from codesign.optimizers import Optimizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
     name: str
-    training: Training
+    training: Recipe
     ratios: tuple[float, ...] = (1.0,)
     folder: str | None = None
     formats: tuple[FormatChoice, ...] = ()

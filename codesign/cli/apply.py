@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this family's commands."""
     command = commands.add_parser("apply", help="take a design of a search out as a network", description=__doc__)
     command.add_argument("run", metavar="RUN", type=Path, help="the directory of a search")
@@ -20,7 +20,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _apply(arguments: argparse.Namespace) -> int:
-    from codesign.loop.apply import apply_point, export_onnx, trial_of  # imports torch, which takes seconds
+    from codesign.runs import apply_point, export_onnx, trial_of  # imports torch, which takes seconds
 
     trial_of(arguments.run, arguments.point)
     print(f"training trial {arguments.point} again, from its seed", file=sys.stderr)

@@ -11,11 +11,11 @@ from rich.table import Table
 
 from codesign.cli.units import bytes_of, si
 from codesign.hardware import accelerator_names, load_accelerator
-from codesign.nn.data import NAMES
+from codesign.nn import NAMES
 from codesign.workload import builtin_workload, workload_names
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this family's commands."""
     command = commands.add_parser("ls", help="list accelerators, workloads, data sets", description=__doc__)
     command.add_argument("what", choices=("accelerators", "workloads", "datasets"))

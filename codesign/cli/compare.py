@@ -15,7 +15,7 @@ from codesign.errors import ConfigError, RunDirectoryError
 from codesign.report import SCHEMA
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this family's commands."""
     command = commands.add_parser("compare", help="searches of one problem side by side", description=__doc__)
     command.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="directories of finished searches")
@@ -39,7 +39,7 @@ def read_run(directory: Path) -> dict[str, Any]:
 
 def _compare(arguments: argparse.Namespace) -> int:
     from codesign.report.compare import DROPS_POINTS, compare_runs, draw_comparison
-    from codesign.search.log import read_trials
+    from codesign.search import read_trials
 
     if len(arguments.runs) < 2:
         raise ConfigError("compare needs at least two runs")

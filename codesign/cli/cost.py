@@ -11,13 +11,14 @@ from typing import Any
 from codesign.cli.cost_tables import print_explanation, print_report, print_scalesim
 from codesign.cli.layer import add_layer_options, simulate_layers
 from codesign.config import FormatChoice, load
-from codesign.cost import Cost, CostReport, Optimizer, Scales, best_lever, levers, simulate
+from codesign.cost import Cost, CostReport, Scales, best_lever, levers, simulate
 from codesign.cost.scales import NO_SCALES
 from codesign.cost.scalesim import simulate_scalesim
 from codesign.design import DesignPoint, LayerFormats, uniform
 from codesign.errors import ConfigError, ModelError
 from codesign.hardware import Accelerator, load_accelerator
-from codesign.nn.data import import_function
+from codesign.nn import import_function
+from codesign.optimizers import Optimizer
 from codesign.whatif.grids import kept_channels
 from codesign.workload import Workload, builtin_workload, workload_names
 
@@ -30,7 +31,7 @@ class FormatsFile:
     layers: dict[str, FormatChoice] = field(default_factory=dict)
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this family's commands."""
     command = commands.add_parser(
         "simulate",

@@ -20,7 +20,7 @@ _LISTED = 32  # positive values that are written out one by one
 _LINE_WIDTH = 79
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this family's commands."""
     formats = commands.add_parser(
         "formats",

@@ -14,7 +14,7 @@ _LIBRARIES = ("torch", "numpy", "numba", "cffi", "pandas", "optuna", "scikit-lea
 _MISSING = "not installed; install it with pip"
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this family's commands."""
     doctor = commands.add_parser("doctor", help="check the installation", description=__doc__)
     doctor.add_argument("--json", action="store_true", help="machine-readable output")

@@ -23,7 +23,7 @@ from codesign.quantize import WATER_FILLING, ScaleRule, checkpoint
 _SHOWN = ("empirical", "e2-absmax", "absmax", "gaussian", "laplace", "integer-clip", "integer-absmax", "microscaling")
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this family's commands."""
     command = commands.add_parser("quantize", help="put a checkpoint into low precision", description=__doc__)
     command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .safetensors or torch file")

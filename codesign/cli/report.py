@@ -10,7 +10,7 @@ from pathlib import Path
 from codesign.cli.compare import read_run
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this family's commands."""
     command = commands.add_parser("report", help="one self-contained HTML file of a run", description=__doc__)
     command.add_argument("run", metavar="RUN", type=Path, help="the directory of a search")

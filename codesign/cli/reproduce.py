@@ -19,14 +19,14 @@ _SUBJECTS = {  # of the configurations that come with codesign, in the order of 
 }
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this family's commands; each experiment is a command of its own below `reproduce`."""
     command = commands.add_parser("reproduce", help="run the experiments behind the methods again", description=__doc__)
     experiments = command.add_subparsers(dest="experiment", required=True, metavar="EXPERIMENT")
     for name, text in (
         ("retraining", "M1 against a conventional prune and retrain: accuracy and time of retraining"),
         ("staged", "M2 against pruning at initialization: accuracy over compression"),
-        ("quantization", "M3: networks quantized after training by every method, and trained in short formats"),
+        ("quantization", "M3: networks quantized after training by every method, and trained in narrow formats"),
     ):
         experiment = experiments.add_parser(name, help=text, description=text)
         shipped = " and ".join(f"{name}_{subject}" for subject in _SUBJECTS[name])
@@ -41,15 +41,15 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def _reproduce(arguments: argparse.Namespace) -> int:
     """Run what is missing in <experiment>.csv, then write <experiment>.md and <experiment>.svg."""
     from codesign.reproduce import figures, pages, quantization, quantization_page, retraining, staged  # torch: seconds
-    from codesign.reproduce.ledger import Ledger, Row, of_config
+    from codesign.reproduce.ledger import Ledger, TrainedNetwork, of_config
     from codesign.reproduce.settings import digest, load_retraining, load_staged, shipped
 
     name, out = arguments.experiment, arguments.out
     kinds: dict[str, tuple[Any, ...]] = {
         "retraining": (
-            load_retraining, digest, Row, retraining.trainings, retraining.run, pages.retraining_page, figures.draw_retraining
+            load_retraining, digest, TrainedNetwork, retraining.trainings, retraining.run, pages.retraining_page, figures.draw_retraining
         ),
-        "staged": (load_staged, digest, Row, staged.trainings, staged.run, pages.staged_page, figures.draw_staged),
+        "staged": (load_staged, digest, TrainedNetwork, staged.trainings, staged.run, pages.staged_page, figures.draw_staged),
         "quantization": (
             quantization.load_quantization, quantization.digest_of, quantization.Result, quantization.parts_of,
             quantization.run, quantization_page.page, quantization_page.draw,

@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from codesign.cli.progress import TrainingProgress
 from codesign.errors import ConfigError
 
 METHODS = ("dp", "nsga2", "tpe", "random")
-PARTIAL = 4  # exit status: some trainings failed
+PARTIAL = 4  # exit status: some training runs failed
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this family's commands."""
-    command = commands.add_parser("search", help="find the shortest training for an accuracy", description=__doc__)
+    command = commands.add_parser("search", help="find the shortest training run for an accuracy", description=__doc__)
     command.add_argument("config", metavar="CONFIG", help="a .toml file, such as configs/searches/digits.toml")
     command.add_argument("--out", metavar="RUN", type=Path, help="run directory (default runs/<name of CONFIG>)")
     command.add_argument("--workers", metavar="N", type=int, default=1, help="training processes (default 1)")
@@ -28,25 +29,24 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _search(arguments: argparse.Namespace) -> int:
-    from codesign.loop.settings import load_settings
+    from codesign.runs import load_settings
 
     settings = load_settings(arguments.config)
     if arguments.workers < 1:
         raise ConfigError(f"--workers must be at least 1, got {arguments.workers}")
-    from codesign.loop.run import prepare, run_search  # imports torch, which takes seconds
-    from codesign.loop.workers import training_processes
+    from codesign.runs import prepare, run_search, training_processes  # imports torch, which takes seconds
 
     beyond = settings.hardware.trainings if settings.hardware is not None else 0
-    progress = TrainingProgress("trainings", settings.search.trainings + beyond)
+    progress = TrainingProgress("training runs", settings.search.trainings + beyond)
     prepared = prepare(settings, arguments.config)
     space = prepared.space
     progress.say(
         f"{settings.title}: {len(space.groups)} channel groups, {len(space.layers)} layers, 10^{space.log10_designs:.1f} designs; "
-        f"{settings.search.trainings} trainings of {prepared.laboratory.steps} steps"
+        f"{settings.search.trainings} training runs of {prepared.designs.steps} steps"
     )
     if prepared.machines:
         progress.say(
-            f"then {len(prepared.machines)} machines, and up to {beyond} trainings of what is best on one of them"
+            f"then {len(prepared.machines)} machines, and up to {beyond} training runs of what is best on one of them"
         )
     if arguments.dry_run:
         if arguments.json:
@@ -76,13 +76,13 @@ def _search(arguments: argparse.Namespace) -> int:
     for note in result.notes:
         progress.say(f"note: {note}")
     progress.say(
-        f"{result.trainings:g} trainings, {result.training_cpu_s:.0f} CPU s; search itself {result.own_cpu_s:.1f} CPU s; "
+        f"{result.trainings:g} training runs, {result.training_cpu_s:.0f} CPU s; search itself {result.own_cpu_s:.1f} CPU s; "
         f"report: {directory / 'report.html'}"
     )
     return PARTIAL if run["failed"] else 0
 
 
-def _print_front(run: dict) -> None:
+def _print_front(run: dict[str, Any]) -> None:
     base = next(p for p in run["points"] if p["label"] == run["reference"])
     print(f"{'design':>12}  {'training s':>11}  {'speed-up':>8}  {'accuracy %':>16}  {'bits':>5}  {'parameters':>10}")
     for p in sorted(run["points"], key=lambda p: p["latency_s"]):
@@ -98,7 +98,7 @@ def _print_front(run: dict) -> None:
     print(run["headline"])
 
 
-def _print_machines(run: dict) -> None:
+def _print_machines(run: dict[str, Any]) -> None:
     """Machines that none of at most their area beats."""
     leading = [row for row in run["hardware"] if row["leading"]]
     keys = list(leading[0])[: list(leading[0]).index("area_um2")] if leading else []

@@ -1,4 +1,4 @@
-"""`codesign train`: one training with pruning stages and low-precision formats, from a configuration."""
+"""`codesign train`: one training run with pruning stages and low-precision formats, from a configuration."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this family's commands."""
-    command = commands.add_parser("train", help="train with pruning stages and short formats", description=__doc__)
+    command = commands.add_parser(
+        "train", help="train with pruning stages and low-precision formats", description=__doc__
+    )
     command.add_argument("config", metavar="CONFIG", help="a .toml file, such as configs/training/m1_digits.toml")
     command.add_argument("--out", metavar="RUN", type=Path, help="run directory (default runs/<name of CONFIG>)")
     command.add_argument("--fresh", action="store_true", help="discard what RUN holds; the default is to go on from it")
@@ -20,11 +22,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from codesign.loop.schedule import load_training_settings
+    from codesign.runs import load_training_settings
 
     settings = load_training_settings(arguments.config)
     from codesign.cli.progress import progress
-    from codesign.loop.training import MODEL, prepare_training, run_training  # imports torch, which takes seconds
+    from codesign.runs import MODEL, prepare_training, run_training  # imports torch, which takes seconds
 
     prepared = prepare_training(settings, arguments.config)
     directory = arguments.out or Path("runs") / Path(arguments.config).stem

@@ -22,7 +22,7 @@ from codesign.quantize import Rounding
 _REFUTED = 1
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this family's commands."""
     verify = commands.add_parser(
         "verify", help="prove a number format's rounding, the cycle model, the area fits", description=__doc__

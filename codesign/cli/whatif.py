@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from codesign.cli.progress import progress
 from codesign.cli.units import si
-from codesign.cost import Optimizer
 from codesign.design import uniform
 from codesign.errors import ConfigError
 from codesign.hardware import load_accelerator
+from codesign.optimizers import Optimizer
 from codesign.whatif import Grid, grid, pareto, top
 from codesign.whatif.grids import OBJECTIVES
 from codesign.whatif.page import what_if_page
@@ -31,7 +31,7 @@ IN_MEMORY = 10_000_000  # points that are kept for the terminal or as JSON; file
 _TRIED = 2000  # points that `--dry-run` prices to tell the time
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this family's commands."""
     command = commands.add_parser(
         "whatif",

@@ -7,8 +7,7 @@ from codesign.cost.memory import MemoryUse
 from codesign.cost.options import OptionTable, option_table
 from codesign.cost.report import Bound, Cost, CostReport, LayerCost
 from codesign.cost.scales import Scales
-from codesign.cost.simulate import Stage, schedule_latency_s, simulate
-from codesign.cost.vector import Optimizer
+from codesign.cost.simulate import simulate
 
 __all__ = [
     "FITS",
@@ -18,10 +17,8 @@ __all__ = [
     "LayerCost",
     "Lever",
     "MemoryUse",
-    "Optimizer",
     "OptionTable",
     "Scales",
-    "Stage",
     "area_um2",
     "best_lever",
     "levers",
@@ -29,7 +26,6 @@ __all__ = [
     "mac_energy_pj",
     "macs_per_256_cycles",
     "option_table",
-    "schedule_latency_s",
     "simulate",
     "simulate_batch",
 ]

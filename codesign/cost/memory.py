@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from codesign.cost.scales import Scales
-from codesign.cost.vector import Optimizer
 from codesign.design import LayerFormats
+from codesign.optimizers import Optimizer
 from codesign.workload import Convolution, Embedding, Layer, Linear, Matmul, VectorKind, VectorOp, Workload
 
 

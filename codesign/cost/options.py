@@ -11,10 +11,10 @@ import numpy as np
 from codesign.cost.report import owner_of
 from codesign.cost.rows import Rows
 from codesign.cost.scales import NO_SCALES, Scales
-from codesign.cost.vector import Optimizer
 from codesign.design import LayerFormats
 from codesign.errors import CostError, did_you_mean
 from codesign.hardware import Accelerator
+from codesign.optimizers import Optimizer
 from codesign.workload import Convolution, Layer, Linear, Phase, Workload, groups_of
 
 _PHASES = list(Phase)

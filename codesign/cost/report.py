@@ -15,9 +15,9 @@ from codesign.cost.mac import area_um2
 from codesign.cost.machine import DATAFLOWS
 from codesign.cost.memory import MemoryUse, memory_use
 from codesign.cost.scales import Scales
-from codesign.cost.vector import Optimizer
 from codesign.design import DesignPoint, LayerFormats
 from codesign.hardware import Accelerator
+from codesign.optimizers import Optimizer
 from codesign.workload import Convolution, Layer, Linear, Phase, Workload
 
 if TYPE_CHECKING:

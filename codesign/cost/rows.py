@@ -12,10 +12,11 @@ from codesign.cost.lower import Product, products
 from codesign.cost.machine import OUT_OF_RANGE, UnitCosts, format_of, machine_of
 from codesign.cost.report import COST_FIELDS
 from codesign.cost.scales import Scales
-from codesign.cost.vector import Optimizer, VectorWork, embedding_work, update_work, vector_work
+from codesign.cost.vector import VectorWork, embedding_work, update_work, vector_work
 from codesign.design import LayerFormats, Role
 from codesign.errors import CostError
 from codesign.hardware import Accelerator
+from codesign.optimizers import Optimizer
 from codesign.workload import Embedding, Layer, Phase, VectorOp
 
 _IMAGE = ("out_rows", "out_cols", "in_rows", "in_cols", "row_step", "row_span", "taps")

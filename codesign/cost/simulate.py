@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 
 from codesign.cost.report import CostReport, formats_at
 from codesign.cost.rows import Rows
 from codesign.cost.scales import NO_SCALES, Scales
-from codesign.cost.vector import Optimizer
 from codesign.design import DesignPoint
 from codesign.hardware import Accelerator
-from codesign.workload import Phase, Workload
+from codesign.optimizers import Optimizer
+from codesign.workload import Workload
 
 
 def simulate(
@@ -53,32 +50,3 @@ def simulate(
         columns={name: column[order] for name, column in solved.columns.items()},
         mappings={name: column[order] for name, column in solved.mappings.items()},
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """A part of a training schedule: `steps` training steps of one network at one point.
-
-    A pass without training, as the sampling of a structure search, is `forward_only`.
-    """
-
-    workload: Workload
-    point: DesignPoint
-    steps: int
-    forward_only: bool = False
-
-
-def schedule_latency_s(
-    stages: Sequence[Stage],
-    accelerator: Accelerator,
-    *,
-    optimizer: Optimizer = Optimizer.MOMENTUM,
-    scales: Scales = NO_SCALES,
-) -> float:
-    """Seconds of a whole run: the sum over stages of steps x step latency of that stage's network."""
-    total = 0.0
-    for stage in stages:
-        report = simulate(stage.workload, stage.point, accelerator, optimizer=optimizer, scales=scales)
-        step = report.by_phase()[Phase.FORWARD].latency_s if stage.forward_only else report.latency_s
-        total += stage.steps * step
-    return total

@@ -7,29 +7,11 @@ their own, statistics over a row do not.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from codesign.cost.scales import Scales
 from codesign.design import LayerFormats
+from codesign.optimizers import Optimizer
 from codesign.workload import Embedding, Phase, VectorKind, VectorOp
-
-
-class Optimizer(StrEnum):
-    """The update rule, which fixes the state of a parameter."""
-
-    SGD = "sgd"
-    MOMENTUM = "momentum"
-    ADAM = "adam"
-
-    @property
-    def states(self) -> int:
-        """Numbers kept for each parameter: master weight, first and second moment. Each is read and written a step."""
-        return {Optimizer.SGD: 1, Optimizer.MOMENTUM: 2, Optimizer.ADAM: 3}[self]
-
-    @property
-    def operations(self) -> int:
-        """Operations for each parameter: w -= a g; m = b m + g; both moments, root, division, weight decay."""
-        return {Optimizer.SGD: 1, Optimizer.MOMENTUM: 2, Optimizer.ADAM: 10}[self]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

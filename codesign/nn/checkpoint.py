@@ -1,11 +1,10 @@
-"""A training that can be killed: network, optimizer and order of the images in one file, replaced as a whole."""
+"""A training run that can be killed: network, optimizer and order of the images in one file, replaced as a whole."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,37 +14,29 @@ from safetensors.torch import save_file
 from torch import nn
 
 from codesign.errors import RunDirectoryError
-from codesign.nn.recipe import Training
-from codesign.nn.train import make_optimizer
+from codesign.nn.lowp import Formats, convert
+from codesign.nn.recipe import Recipe
+from codesign.nn.stage import TrainingState, make_optimizer
 from codesign.prune import rebuild, structure_of
 from codesign.prune.trace import stored_tensors
 
-_KEY = "codesign.checkpoint/1"  # of the text beside the tensors: structure and progress as JSON
+_KEY = "codesign.checkpoint/2"  # of the text beside the tensors: structure and progress as JSON
 
 
-@dataclass(slots=True, kw_only=True)
-class Snapshot:
-    """Where a training stands.
+def save_checkpoint(state: TrainingState, progress: dict[str, Any], path: Path) -> None:
+    """Write `path` between two passes over the images: a killed process leaves the old file or the new one.
 
-    generator : order of the images still to come; a snapshot is taken between two passes over them
     progress : whatever the caller needs to go on, as plain JSON
     """
-
-    network: nn.Module
-    optimizer: torch.optim.Optimizer
-    generator: torch.Generator
-    progress: dict[str, Any]
-
-
-def save_snapshot(snapshot: Snapshot, path: Path) -> None:
-    """Write `path`: a killed process leaves the old file or the new one. The network must hold float32 layers."""
-    tensors = {f"network/{name}": tensor for name, (_, tensor, _) in stored_tensors(snapshot.network).items()}
-    tensors["generator"] = snapshot.generator.get_state()
-    for name, parameter in snapshot.network.named_parameters():
-        for key, value in snapshot.optimizer.state.get(parameter, {}).items():
+    tensors = {"generator": state.generator.get_state()}
+    with state.plain() as network:
+        structure = structure_of(network)
+        tensors |= {f"network/{name}": tensor for name, (_, tensor, _) in stored_tensors(network).items()}
+    for name, parameter in state.network.named_parameters():
+        for key, value in state.optimizer.state.get(parameter, {}).items():
             if isinstance(value, torch.Tensor):
                 tensors[f"optimizer/{name}/{key}"] = value
-    text = json.dumps({"structure": structure_of(snapshot.network), "progress": snapshot.progress})
+    text = json.dumps({"structure": structure, "progress": progress})
     temporary = path.with_name(path.name + ".tmp")
     save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary, {_KEY: text})
     with temporary.open("rb") as stream:
@@ -53,8 +44,10 @@ def save_snapshot(snapshot: Snapshot, path: Path) -> None:
     os.replace(temporary, path)
 
 
-def load_snapshot(path: Path, build: Callable[[], nn.Module], training: Training, device: torch.device) -> Snapshot:
-    """What `save_snapshot` wrote.
+def load_checkpoint(
+    path: Path, build: Callable[[], nn.Module], recipe: Recipe, formats: Formats | None, device: torch.device
+) -> tuple[TrainingState, dict[str, Any]]:
+    """What `save_checkpoint` wrote; the network computes in `formats` again.
 
     build : makes the network as it was before any cut
     """
@@ -72,7 +65,7 @@ def load_snapshot(path: Path, build: Callable[[], nn.Module], training: Training
         for name, (_, tensor, _) in stored_tensors(network).items():
             tensor.copy_(tensors[f"network/{name}"])
     network.to(device)
-    optimizer = make_optimizer(network, training)
+    optimizer = make_optimizer(network, recipe)
     parameters = dict(network.named_parameters())
     for name, tensor in tensors.items():
         kind, _, rest = name.partition("/")
@@ -82,4 +75,7 @@ def load_snapshot(path: Path, build: Callable[[], nn.Module], training: Training
             optimizer.state[parameter][key] = tensor.to(device) if tensor.shape == parameter.shape else tensor
     generator = torch.Generator()
     generator.set_state(tensors["generator"])
-    return Snapshot(network=network, optimizer=optimizer, generator=generator, progress=record["progress"])
+    if formats is not None:
+        convert(network, formats)
+    state = TrainingState(network=network, optimizer=optimizer, generator=generator, formats=formats)
+    return state, record["progress"]

@@ -12,6 +12,7 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ class Dataset:
         return channels, height, width
 
 
-def load(name: str, folder: str | Path | None = None) -> Dataset:
+def load_dataset(name: str, folder: str | Path | None = None) -> Dataset:
     """The data set `name`: one of `NAMES`, `imagefolder:DIR`, `npz:FILE` or `module:function`.
 
     folder : where the files of fashion-mnist, cifar10 and cifar100 lie
@@ -232,10 +233,10 @@ def _from_function(module: str, function: str) -> Dataset:
     return _dataset(f"{module}:{function}", (train_images, train_labels), (test_images, test_labels))
 
 
-def import_function(module: str, function: str, error: type[Exception]) -> Callable:
+def import_function(module: str, function: str, error: type[Exception]) -> Callable[..., Any]:
     """The function that `module:function` names, or one clear error."""
     try:
-        found = getattr(importlib.import_module(module), function)
+        found: Callable[..., Any] = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as cause:
         raise error(f"'{module}:{function}' cannot be imported ({cause}); is it on PYTHONPATH?") from cause
     return found

@@ -25,6 +25,7 @@ from codesign.nn.policy import Memory, Policy, Rounder, Scaling
 from codesign.nn.products import accumulated, layer_product, rounded
 from codesign.quantize import Rounding, round_scaled
 
+Formats = DesignPoint | Policy | Mapping[str, Policy]  # of a network: by layer, for all, or for the layers named
 _ROLES = ("weight", "activation", "error", "gradient")
 
 
@@ -67,14 +68,17 @@ class _LowPrecisionConvolution(_LowPrecision):
 
     def forward(self: Any, input: torch.Tensor, output_size: list[int] | None = None) -> torch.Tensor:
         """As the plain layer; an output size is for transposed convolutions."""
+        result: torch.Tensor
         if input.ndim == self.weight.ndim - 1:
-            result: torch.Tensor = self.forward(input[None], output_size)[0]
+            result = self.forward(input[None], output_size)[0]
             return result
         if self.rounders.accumulator is not None:
-            return self._accumulate(input)
+            result = self._accumulate(input)
+            return result
         if isinstance(self.padding, str) or self.padding_mode != "zeros":
             x, weight, with_error = self._operands(input)
-            return with_error(self._conv_forward(x, weight, self.bias))
+            result = with_error(self._conv_forward(x, weight, self.bias))
+            return result
         ends = self.output_padding
         if output_size is not None:
             ends = self._output_padding(
@@ -104,7 +108,8 @@ class _LowPrecisionConvolution(_LowPrecision):
         y = accumulated(columns, weight.flatten(1).t().contiguous(), self.rounders.accumulator, self.rounders.chunk)
         height = (x.shape[2] + 2 * int(padding[0]) - dilation[0] * (kernel[0] - 1) - 1) // stride[0] + 1
         y = y.reshape(n, height, -1, self.out_channels).permute(0, 3, 1, 2)
-        return with_error(y if self.bias is None else y + self.bias[:, None, None])
+        result: torch.Tensor = with_error(y if self.bias is None else y + self.bias[:, None, None])
+        return result
 
 
 class LowPrecisionLinear(_LowPrecision, nn.Linear):
@@ -154,7 +159,7 @@ _PLAIN = {low: plain for plain, low in _LOW.items()}
 _REFUSED = (nn.modules.conv._ConvNd, nn.Bilinear, nn.MultiheadAttention, nn.RNNBase)
 
 
-def convert(network: nn.Module, how: DesignPoint | Policy | Mapping[str, Policy]) -> None:
+def convert(network: nn.Module, how: Formats) -> None:
     """Let every convolution, linear layer and `Matmul` of `network` compute in its formats; parameters and their names
     stay. Rules that remember add buffers `lowp_*` to their layers.
 

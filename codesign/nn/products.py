@@ -5,6 +5,7 @@ Rounding passes gradients on unchanged where it did not clip, and stops them whe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from codesign.formats import FloatFormat
 from codesign.nn.policy import Memory, Rounder
 from codesign.prune import elementwise
 from codesign.quantize import matmul, prepared
+
+_Apply = Callable[..., torch.Tensor]  # of an autograd function, which torch leaves without types
 
 
 @elementwise  # what a cut of channels needs to know of it
@@ -65,8 +68,8 @@ class _Layer(torch.autograd.Function):
 
 def layer_product(layer: Any, x: torch.Tensor, how: Any = None) -> torch.Tensor:
     """`layer._product(A(x), W(weight), bias, how)`, whose gradients are `layer._gradients` of the rounded error."""
-    y: torch.Tensor = _Layer.apply(layer, x, layer.weight, layer.bias, how)
-    return y
+    apply: _Apply = _Layer.apply
+    return apply(layer, x, layer.weight, layer.bias, how)
 
 
 class _Rounded(torch.autograd.Function):
@@ -103,8 +106,8 @@ def rounded(
     step: int = 0,
 ) -> torch.Tensor:
     """`x` rounded by `there`; its gradient, rounded by `back`. Memories of both, where they remember."""
-    result: torch.Tensor = _Rounded.apply(x, there, back, memories, step)
-    return result
+    apply: _Apply = _Rounded.apply
+    return apply(x, there, back, memories, step)
 
 
 class _Accumulated(torch.autograd.Function):
@@ -132,5 +135,5 @@ class _Accumulated(torch.autograd.Function):
 
 def accumulated(a: torch.Tensor, b: torch.Tensor, fmt: FloatFormat, chunk: int) -> torch.Tensor:
     """a [m, k] times b [k, n], partial sums rounded to `fmt` after every `chunk` products; gradients likewise."""
-    result: torch.Tensor = _Accumulated.apply(a, b, fmt, chunk)
-    return result
+    apply: _Apply = _Accumulated.apply
+    return apply(a, b, fmt, chunk)

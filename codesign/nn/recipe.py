@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 
 from codesign.errors import ConfigError
-
-
-class Optimizer(StrEnum):
-    """Update rule; its state is float32."""
-
-    SGD = "sgd"
-    MOMENTUM = "momentum"  # Nesterov, 0.9
-    ADAM = "adam"  # AdamW with torch's defaults
-
+from codesign.optimizers import Optimizer
 
 MOMENTUM = 0.9  # Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Training:
+class Recipe:
     """How to train: everything but the network, its formats and the number of epochs.
 
     crop_and_flip : shift each training image by up to that many pixels and mirror every other one; 0: as they are

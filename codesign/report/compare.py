@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from codesign.errors import ConfigError
-from codesign.search.front import Progress, progress
-from codesign.search.trial import Trial
+from codesign.search import Progress, Trial, progress
 
 DROPS_POINTS = (0.5, 1.0)  # points of accuracy that may be lost against the most accurate baseline
 _BELOW = 0.10  # the reference accuracy of the hypervolume lies so far below the best baseline measured

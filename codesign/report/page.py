@@ -16,7 +16,7 @@ _SCRIPTS = ("draw.js", "front.js", "design.js", "machines.js", "search.js")
 def render(run: Mapping[str, Any]) -> str:
     """The report page of one search run.
 
-    run : the document that `codesign.loop.document` makes (schema `SCHEMA`): title, accelerator, network, data,
+    run : what `codesign.runs.report_data` makes (schema `SCHEMA`): title, accelerator, network, data,
         points (front, baselines and dominated points, each with channels, formats, time by part and roofline), how the
         search went, provenance
     """

@@ -9,7 +9,7 @@ from typing import Any
 
 from codesign.errors import ConfigError
 from codesign.reproduce import retraining, staged
-from codesign.reproduce.ledger import Row
+from codesign.reproduce.ledger import TrainedNetwork
 from codesign.reproduce.settings import RetrainingSettings, StagedSettings
 from codesign.reproduce.summary import of, points
 
@@ -47,7 +47,7 @@ def _save(figure: Any, panel: Any, columns: int, path: Path) -> None:
         figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
-def draw_retraining(parts: Sequence[tuple[RetrainingSettings, Sequence[Row]]], path: Path) -> None:
+def draw_retraining(parts: Sequence[tuple[RetrainingSettings, Sequence[TrainedNetwork]]], path: Path) -> None:
     """Accuracy after retraining against the CPU seconds that retraining took, one panel per data set."""
     figure, panels = _figure(len(parts))
     kinds = (
@@ -75,7 +75,7 @@ def draw_retraining(parts: Sequence[tuple[RetrainingSettings, Sequence[Row]]], p
 
 
 def _errorbars(
-    axes: Any, groups: Sequence[Sequence[Row]], colour: str, marker: str, label: str, line: str = ""
+    axes: Any, groups: Sequence[Sequence[TrainedNetwork]], colour: str, marker: str, label: str, line: str = ""
 ) -> None:
     seconds = [[row.search_cpu_s + row.cpu_s for row in rows] for rows in groups]
     accuracy = [[points(row) for row in rows] for rows in groups]
@@ -93,7 +93,7 @@ def _errorbars(
     )
 
 
-def draw_staged(parts: Sequence[tuple[StagedSettings, Sequence[Row]]], path: Path) -> None:
+def draw_staged(parts: Sequence[tuple[StagedSettings, Sequence[TrainedNetwork]]], path: Path) -> None:
     """Accuracy against the share of parameters that is left, one panel per data set."""
     figure, panels = _figure(len(parts))
     styles: dict[str, tuple[str, str, str]] = {staged.M2: (_OURS, "o", "-")}

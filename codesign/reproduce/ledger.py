@@ -14,7 +14,7 @@ from codesign.errors import RunDirectoryError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class TrainedNetwork:
     """One trained network.
 
     config : digest of the configuration; level : which of several compressions, counted from 0

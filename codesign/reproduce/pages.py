@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import mean
 
 from codesign.reproduce import retraining, staged
-from codesign.reproduce.ledger import Row
+from codesign.reproduce.ledger import TrainedNetwork
 from codesign.reproduce.settings import RetrainingSettings, StagedSettings, Subject
 from codesign.reproduce.summary import Difference, of, points, spread
 
@@ -33,7 +33,7 @@ def _share(part: int, whole: int) -> str:
     return f"-{100 * (1 - part / whole):.1f} %"
 
 
-def retraining_page(parts: Sequence[tuple[RetrainingSettings, Sequence[Row]]], command: str) -> str:
+def retraining_page(parts: Sequence[tuple[RetrainingSettings, Sequence[TrainedNetwork]]], command: str) -> str:
     """`docs/results/retraining.md`: one section per configuration."""
     text = [
         "# Retraining after pruning: M1 against a conventional prune and retrain",
@@ -48,7 +48,7 @@ def retraining_page(parts: Sequence[tuple[RetrainingSettings, Sequence[Row]]], c
     return "\n\n".join(text) + "\n"
 
 
-def _retraining_section(settings: RetrainingSettings, rows: Sequence[Row]) -> list[str]:
+def _retraining_section(settings: RetrainingSettings, rows: Sequence[TrainedNetwork]) -> list[str]:
     lines = []
     for method in retraining.METHODS:
         own = of(rows, method)
@@ -76,7 +76,7 @@ def _retraining_section(settings: RetrainingSettings, rows: Sequence[Row]) -> li
     ]
 
 
-def retraining_claims(rows: Sequence[Row]) -> list[str]:
+def retraining_claims(rows: Sequence[TrainedNetwork]) -> list[str]:
     """What the rows of one configuration say about M1."""
     m1, conventional = of(rows, retraining.M1_SHORT), of(rows, retraining.CONVENTIONAL_LONG)
     reaches = Difference.between(m1, conventional)
@@ -106,7 +106,7 @@ def retraining_claims(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def staged_page(parts: Sequence[tuple[StagedSettings, Sequence[Row]]], command: str) -> str:
+def staged_page(parts: Sequence[tuple[StagedSettings, Sequence[TrainedNetwork]]], command: str) -> str:
     """`docs/results/staged.md`: one section per configuration."""
     text = [
         "# Staged pruning: M2 against pruning at initialization",
@@ -122,7 +122,7 @@ def staged_page(parts: Sequence[tuple[StagedSettings, Sequence[Row]]], command: 
     return "\n\n".join(text) + "\n"
 
 
-def _staged_section(settings: StagedSettings, rows: Sequence[Row]) -> list[str]:
+def _staged_section(settings: StagedSettings, rows: Sequence[TrainedNetwork]) -> list[str]:
     dense = of(rows, staged.DENSE, -1)
     levels = range(len(settings.alphas))
     found = [of(rows, staged.M2, level) for level in levels]
@@ -162,7 +162,7 @@ def _without_alpha(settings: StagedSettings) -> str:
     return str(settings.structure).replace(f"alpha={settings.structure.alpha}, ", "")
 
 
-def staged_claims(rows: Sequence[Row], levels: int) -> list[str]:
+def staged_claims(rows: Sequence[TrainedNetwork], levels: int) -> list[str]:
     """What the rows of one configuration say about M2, at its lowest and its highest compression."""
 
     def against(level: int, method: str) -> Difference:

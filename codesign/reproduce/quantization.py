@@ -17,9 +17,7 @@ from codesign.config import load
 from codesign.design import uniform
 from codesign.errors import ConfigError
 from codesign.formats import FloatFormat
-from codesign.nn.lowp import convert, strip
-from codesign.nn.policy import Policy, Rounder, Scaling
-from codesign.nn.train import Accuracy, batches, train
+from codesign.nn import Accuracy, Policy, Rounder, Scaling, batches, strip
 from codesign.quantize import Allocation, compare
 from codesign.reproduce.ledger import Ledger
 from codesign.reproduce.settings import Subject, digest
@@ -57,7 +55,7 @@ class QuantizationSettings:
 
 
 def policy_of(formats: str) -> Policy:
-    """How every layer of a training computes."""
+    """How every layer computes in training."""
     kind, _, bits = formats.partition("-")
     if kind != "allocated" or not bits.isdecimal():
         return Policy.of(uniform(formats))
@@ -144,37 +142,24 @@ def _trained(
     bench: Workbench, settings: QuantizationSettings, config: str, seed: int, formats: str, ledger: Ledger[Result]
 ) -> nn.Module:
     """A network after all epochs, or after that in which its loss was no longer finite."""
-    network = bench.fresh(seed)
-    if formats != FLOAT32:
-        convert(network, policy_of(formats))
-    optimizer, order = bench.optimizer(network), bench.order(seed)
+    run = bench.trainer.begin(bench.fresh(seed), seed=seed, formats=None if formats == FLOAT32 else policy_of(formats))
     cpu_s = 0.0
-    for epoch in range(settings.epochs):
-        cost, finite = train(
-            network,
-            bench.data,
-            settings.subject.training,
-            steps=bench.steps(1),
-            generator=order,
-            optimizer=optimizer,
-            first_step=bench.steps(epoch),
-            total_steps=bench.steps(settings.epochs),
-        )
-        cpu_s += cost.cpu_s
-        if not ledger.has(config, seed, 0, formats, epoch + 1):
-            result = _result(bench.accuracy(network), config, seed, 0, formats, epoch + 1, cpu_s, diverged=not finite)
-            if formats == FLOAT32 and epoch + 1 == settings.epochs and finite:  # the control of what follows
-                result = replace(result, top1_renormed=bench.accuracy(renormed(network, bench, seed)).top1)
+    for epoch, part in enumerate(bench.trainer.train(run, bench.stages(settings.epochs)), start=1):
+        cpu_s += part.effort.cpu_s
+        if not ledger.has(config, seed, 0, formats, epoch):
+            accuracy = bench.trainer.measure(run.network)
+            result = _result(accuracy, config, seed, 0, formats, epoch, cpu_s, diverged=not part.finite)
+            if formats == FLOAT32 and epoch == settings.epochs and part.finite:  # the control of what follows
+                anew = bench.trainer.measure(renormed(run.network, bench, seed))
+                result = replace(result, top1_renormed=anew.top1)
             ledger.append(result)
-        if not finite and formats == FLOAT32:
+        if not part.finite and formats == FLOAT32:
             raise ConfigError(
                 f"{settings.title}: float32 itself has diverged with seed {seed}, there is nothing to compare with; use a "
                 "lower learning_rate"
             )
-        if not finite:
-            break
-    strip(network)
-    return network
+    strip(run.network)
+    return run.network
 
 
 def _result(
@@ -213,7 +198,7 @@ def _quantized(
         gains = np.concatenate([found["empirical"].sqnr_db - found[method].sqnr_db for found in by_layer.values()])
         gains = gains[np.isfinite(gains)]
         short = quantized(network, chosen)
-        accuracy = bench.accuracy(short)
+        accuracy = bench.trainer.measure(short)
         yield Result(
             config=config,
             seed=seed,
@@ -226,7 +211,7 @@ def _quantized(
             gain_db=float(gains.mean()),
             least_gain_db=float(gains.min()),
             cpu_s=cpu_s / len(methods),
-            top1_renormed=bench.accuracy(renormed(short, bench, seed)).top1,
+            top1_renormed=bench.trainer.measure(renormed(short, bench, seed)).top1,
         )
 
 
@@ -243,8 +228,9 @@ def quantized(network: nn.Module, chosen: Mapping[str, Allocation]) -> nn.Module
 def renormed(network: nn.Module, bench: Workbench, seed: int) -> nn.Module:
     """A copy whose batch norm has mean and variance of a few batches of training images, and all else as it was."""
     network = copy.deepcopy(network)
-    orders = batches(bench.data, bench.subject.training.batch, RENORM_BATCHES, bench.order(seed))
-    update_bn([bench.data.train_images[order] for order in orders], network)
+    generator = torch.Generator().manual_seed(seed)
+    orders = batches(bench.trainer.images, bench.subject.training.batch, RENORM_BATCHES, generator)
+    update_bn([bench.images[order] for order in orders], network)
     return network
 
 

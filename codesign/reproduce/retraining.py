@@ -5,12 +5,11 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
 
-from codesign.cost import Stage
-from codesign.loop.cut import chance
 from codesign.prune import (
     batch_norm_importance,
     l1_importance,
@@ -19,9 +18,10 @@ from codesign.prune import (
     random_importance,
     uniform_counts,
 )
-from codesign.reproduce.ledger import Ledger, Row
+from codesign.reproduce.ledger import Ledger, TrainedNetwork
 from codesign.reproduce.settings import RetrainingSettings, digest
-from codesign.reproduce.workbench import OTHER_WEIGHTS, Workbench, parameters
+from codesign.reproduce.workbench import OTHER_WEIGHTS, Finished, Workbench, parameters
+from codesign.runs import BATCH, Cut, PricedStage, chance
 
 DENSE = "dense, as trained"
 DENSE_SHORT, DENSE_LONG = "dense, trained on, short", "dense, trained on, long"
@@ -30,6 +30,7 @@ CONVENTIONAL_SHORT, CONVENTIONAL_LONG = "conventional, short", "conventional, lo
 RANDOM_SHORT, SAME_MACS_SHORT = "M1's counts, random ranking, short", "uniform width at M1's MACs, short"
 NORM_SHORT = "M1's counts, batch-norm scale, short"
 SCRATCH = "M1's structure from scratch"
+Scores = Callable[[nn.Module], Mapping[str, torch.Tensor]]
 BY_PCA = (M1_SHORT, M1_LONG, RANDOM_SHORT, NORM_SHORT)  # methods that pay for the structure search
 METHODS = {
     DENSE: "the network that is pruned",
@@ -51,7 +52,7 @@ def trainings(settings: RetrainingSettings) -> int:
     return settings.subject.seeds * len(METHODS)
 
 
-def run(settings: RetrainingSettings, ledger: Ledger, on_row: Callable[[Row], None]) -> None:
+def run(settings: RetrainingSettings, ledger: Ledger[TrainedNetwork], on_row: Callable[[TrainedNetwork], None]) -> None:
     """Write the rows of every seed that the ledger lacks; `on_row` is called for each, and for those that were there."""
     config = digest(settings)
     bench = Workbench.of(settings.subject)
@@ -66,87 +67,86 @@ def run(settings: RetrainingSettings, ledger: Ledger, on_row: Callable[[Row], No
                 on_row(row)
 
 
-def _seed(settings: RetrainingSettings, bench: Workbench, seed: int, wanted: Sequence[str]) -> Iterator[Row]:
+def _seed(settings: RetrainingSettings, bench: Workbench, seed: int, wanted: Sequence[str]) -> Iterator[TrainedNetwork]:
     """The wanted rows of one seed. They share one dense network, which is trained in any case."""
-    dense = bench.fresh(seed)
-    trained = _fit(settings, bench, seed, DENSE, dense, settings.dense_epochs)
+    whole = bench.train(bench.fresh(seed), bench.stages(settings.dense_epochs), seed)
+    dense, groups = whole.network, bench.groups
     if DENSE in wanted:
-        yield trained
+        yield _row(settings, bench, seed, DENSE, whole, settings.dense_epochs)
 
-    groups = bench.groups
     start = time.process_time()
-    sample = bench.data.train_images[: settings.images].split(256)
+    sample = torch.split(bench.images[: settings.images], BATCH)
     counts = pca_channel_counts(dense, sample, settings.structure, groups=groups).counts
     search_s = time.process_time() - start
     plan = plan_from_counts(dense, groups, counts)
 
-    def cut(network: nn.Module, counts: Mapping[str, int], scores: Mapping[str, torch.Tensor]) -> nn.Module:
-        return bench.cut(network, counts, scores)
+    def keeping(own: Mapping[str, int], scores: Scores) -> Cut:
+        return lambda network, found: plan_from_counts(network, found, own, scores(network))
 
-    def conventional(**target: int) -> nn.Module:
-        return cut(dense, uniform_counts(groups, layers=counts, **target), l1_importance(dense))
+    def trained() -> nn.Module:
+        return copy.deepcopy(dense)
 
-    def scratch() -> nn.Module:
-        other = bench.fresh(OTHER_WEIGHTS + seed)
-        return cut(other, counts, l1_importance(other))
+    def fresh() -> nn.Module:
+        return bench.fresh(OTHER_WEIGHTS + seed)
 
-    def m1() -> nn.Module:
-        return cut(dense, counts, l1_importance(dense))
-
-    made: dict[str, tuple[Callable[[], nn.Module], float]] = {
-        M1_SHORT: (m1, settings.short_epochs),
-        M1_LONG: (m1, settings.long_epochs),
-        CONVENTIONAL_SHORT: (lambda: conventional(parameters=plan.parameters), settings.short_epochs),
-        CONVENTIONAL_LONG: (lambda: conventional(parameters=plan.parameters), settings.long_epochs),
-        SAME_MACS_SHORT: (lambda: conventional(macs=plan.macs), settings.short_epochs),
-        RANDOM_SHORT: (lambda: cut(dense, counts, random_importance(dense, chance(seed))), settings.short_epochs),
-        NORM_SHORT: (lambda: cut(dense, counts, batch_norm_importance(dense, groups)), settings.short_epochs),
-        SCRATCH: (scratch, settings.dense_epochs + settings.short_epochs),
-        DENSE_SHORT: (lambda: copy.deepcopy(dense), settings.short_epochs),
-        DENSE_LONG: (lambda: copy.deepcopy(dense), settings.long_epochs),
+    m1 = keeping(counts, l1_importance)
+    same_parameters = keeping(uniform_counts(groups, layers=counts, parameters=plan.parameters), l1_importance)
+    same_macs = keeping(uniform_counts(groups, layers=counts, macs=plan.macs), l1_importance)
+    by_chance = keeping(counts, lambda network: random_importance(network, chance(seed)))
+    by_norm = keeping(counts, lambda network: batch_norm_importance(network, groups))
+    short, long = settings.short_epochs, settings.long_epochs
+    made: dict[str, tuple[Callable[[], nn.Module], Cut | None, float]] = {
+        M1_SHORT: (trained, m1, short),
+        M1_LONG: (trained, m1, long),
+        CONVENTIONAL_SHORT: (trained, same_parameters, short),
+        CONVENTIONAL_LONG: (trained, same_parameters, long),
+        SAME_MACS_SHORT: (trained, same_macs, short),
+        RANDOM_SHORT: (trained, by_chance, short),
+        NORM_SHORT: (trained, by_norm, short),
+        SCRATCH: (fresh, m1, settings.dense_epochs + short),
+        DENSE_SHORT: (trained, None, short),
+        DENSE_LONG: (trained, None, long),
     }
-    for method, (make, epochs) in made.items():
+    searches = [bench.priced_search(dense, settings.images)]
+    for method, (make, cut, epochs) in made.items():
         if method in wanted:
-            start = time.process_time()
             network = make()
-            cut_s = time.process_time() - start
+            before = bench.trainer.measure(network).top1
+            run = bench.train(network, bench.stages(epochs, cuts=[cut]), seed)
+            run = run if cut is not None else replace(run, cut_top1=before)
             if method in BY_PCA:
-                search = bench.search(dense, settings.images)
-                yield _fit(settings, bench, seed, method, network, epochs, search_s + cut_s, search)
+                yield _row(settings, bench, seed, method, run, epochs, search_s, searches)
             else:
-                yield _fit(settings, bench, seed, method, network, epochs, cut_s)
+                yield _row(settings, bench, seed, method, run, epochs)
 
 
-def _fit(
+def _row(
     settings: RetrainingSettings,
     bench: Workbench,
     seed: int,
     method: str,
-    network: nn.Module,
+    run: Finished,
     epochs: float,
     search_cpu_s: float = 0.0,
-    *searches: Stage,
-) -> Row:
-    """Train one network and measure it before and after."""
-    cut_top1 = bench.accuracy(network).top1 if method != DENSE else -1.0
-    cost = bench.train(network, epochs, seed)
-    accuracy = bench.accuracy(network)
-    return Row(
+    searches: Sequence[PricedStage] = (),
+) -> TrainedNetwork:
+    """search_cpu_s, searches : of a structure search before the run."""
+    return TrainedNetwork(
         config=digest(settings),
         data=settings.subject.data.name,
         seed=seed,
         method=method,
         level=0,
-        top1=accuracy.top1,
-        top5=accuracy.top5,
-        cut_top1=cut_top1,
-        parameters=parameters(network),
+        top1=run.accuracy.top1,
+        top5=run.accuracy.top5,
+        cut_top1=run.cut_top1,
+        parameters=parameters(run.network),
         dense_parameters=bench.workload.parameters,
-        macs=bench.macs(network),
+        macs=bench.macs(run.network),
         dense_macs=bench.workload.macs,
         epochs=epochs,
-        search_cpu_s=search_cpu_s,
-        cpu_s=cost.cpu_s,
-        wall_s=cost.wall_s,
-        simulated_s=bench.simulated_s(bench.stage(network, epochs), *searches),
+        search_cpu_s=search_cpu_s + run.cut_cpu_s,
+        cpu_s=run.effort.cpu_s,
+        wall_s=run.effort.wall_s,
+        simulated_s=bench.simulated_s(bench.priced(run.network, epochs), *searches),
     )

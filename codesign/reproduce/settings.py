@@ -11,23 +11,23 @@ from typing import Any
 import codesign
 from codesign.config import load
 from codesign.errors import ConfigError
-from codesign.loop.settings import DataSettings, NetworkSettings
-from codesign.nn.recipe import Training
-from codesign.prune.settings import StructureConfig
+from codesign.nn import Recipe
+from codesign.prune import StructureConfig
+from codesign.runs import DataSettings, NetworkSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """What is trained, how, and how often.
 
-    accelerator : on which trainings are priced; device : where torch trains
+    accelerator : on which training runs are priced; device : where torch trains
     seeds : repetitions; a seed gives the weights to begin with and the order of the images
     """
 
     accelerator: str
     data: DataSettings
     network: NetworkSettings
-    training: Training
+    training: Recipe
     seeds: int = 3
     device: str = "cpu"
 

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from codesign.cost import Stage
-from codesign.loop.cut import chance
 from codesign.prune import (
+    ChannelGroups,
+    PrunePlan,
     grasp_masks,
     l1_importance,
     magnitude_masks,
     noise_batches,
     pca_channel_counts,
+    plan_from_counts,
     random_masks,
     snip_masks,
     synflow_masks,
     uniform_counts,
 )
-from codesign.reproduce.ledger import Ledger, Row
+from codesign.reproduce.ledger import Ledger, TrainedNetwork
 from codesign.reproduce.settings import StagedSettings, digest
-from codesign.reproduce.workbench import OTHER_WEIGHTS, Workbench, parameters
+from codesign.reproduce.workbench import OTHER_WEIGHTS, Finished, Masks, Workbench, parameters
+from codesign.runs import BATCH, PricedStage, chance
 
 DENSE, M2 = "dense", "M2"
 MASKED = ("random", "magnitude", "SNIP", "GraSP", "SynFlow")
@@ -49,7 +51,7 @@ def trainings(settings: StagedSettings) -> int:
     return settings.subject.seeds * (1 + len(METHODS) * len(settings.alphas))
 
 
-def run(settings: StagedSettings, ledger: Ledger, on_row: Callable[[Row], None]) -> None:
+def run(settings: StagedSettings, ledger: Ledger[TrainedNetwork], on_row: Callable[[TrainedNetwork], None]) -> None:
     """Write every row that the ledger lacks; `on_row` is called for each, and for those that were there."""
     bench = Workbench.of(settings.subject)
     config = digest(settings)
@@ -70,7 +72,7 @@ def run(settings: StagedSettings, ledger: Ledger, on_row: Callable[[Row], None])
 
 @dataclass(frozen=True, slots=True)
 class _Arm:
-    """The trainings of one seed."""
+    """The training runs of one seed."""
 
     settings: StagedSettings
     bench: Workbench
@@ -81,72 +83,71 @@ class _Arm:
     def epochs(self) -> float:
         return self.settings.first_epochs + self.settings.rest_epochs
 
-    def dense(self) -> Iterator[Row]:
+    def dense(self) -> Iterator[TrainedNetwork]:
         """Nothing pruned."""
-        yield self._plain(DENSE, -1, self.bench.fresh(self.seed))
+        run = self.bench.train(self.bench.fresh(self.seed), self.bench.stages(self.epochs), self.seed)
+        yield self._row(DENSE, -1, run, [self.bench.priced(run.network, self.epochs)])
 
-    def level(self, level: int, alpha: float) -> Iterator[Row]:
+    def level(self, level: int, alpha: float) -> Iterator[TrainedNetwork]:
         """M2 at one alpha, then everything else at the size that M2 came to."""
         network, row = self._staged(level, alpha)
         yield row
         left, macs, counts = parameters(network), self.bench.macs(network), self.bench.widths(network)
         for method in MASKED:
             yield self._masked(method, level, left)
-        yield self._plain(SCRATCH, level, self._narrow(counts))
+        yield self._narrow(SCRATCH, level, counts)
         groups = self.bench.groups
-        yield self._plain(SAME_PARAMETERS, level, self._narrow(uniform_counts(groups, parameters=left, layers=counts)))
-        yield self._plain(SAME_MACS, level, self._narrow(uniform_counts(groups, macs=macs, layers=counts)))
+        yield self._narrow(SAME_PARAMETERS, level, uniform_counts(groups, parameters=left, layers=counts))
+        yield self._narrow(SAME_MACS, level, uniform_counts(groups, macs=macs, layers=counts))
 
-    def _narrow(self, counts: Mapping[str, int]) -> nn.Module:
+    def _narrow(self, method: str, level: int, counts: Mapping[str, int]) -> TrainedNetwork:
         """A fresh network of these widths. Its weights are those of other channels than M2 began with."""
+
+        def cut(network: nn.Module, groups: ChannelGroups) -> PrunePlan:
+            return plan_from_counts(network, groups, counts, l1_importance(network))
+
         network = self.bench.fresh(OTHER_WEIGHTS + self.seed)
-        return self.bench.cut(network, counts, l1_importance(network))
+        run = self.bench.train(network, self.bench.stages(self.epochs, cuts=[cut]), self.seed)
+        return self._row(method, level, run, [self.bench.priced(run.network, self.epochs)])
 
-    def _plain(self, method: str, level: int, network: nn.Module) -> Row:
-        cost = self.bench.train(network, self.epochs, self.seed)
-        return self._row(method, level, network, cost.cpu_s, cost.wall_s, [self.bench.stage(network, self.epochs)])
-
-    def _staged(self, level: int, alpha: float) -> tuple[nn.Module, Row]:
+    def _staged(self, level: int, alpha: float) -> tuple[nn.Module, TrainedNetwork]:
         bench, settings = self.bench, self.settings
         structure = replace(settings.structure, alpha=alpha)
-        network = bench.fresh(self.seed)
-        stages = [bench.search(network, settings.noise_images)]
-        start = time.process_time()
-        noise = noise_batches(bench.dataset.image_shape, settings.noise_images, chance(self.seed))
-        first = pca_channel_counts(
-            network, (batch.to(settings.subject.device) for batch in noise), structure, groups=bench.groups
-        )
-        network = bench.cut(network, first.counts, l1_importance(network))
-        search_s = time.process_time() - start
+        priced: list[PricedStage] = []
 
-        optimizer, order = bench.optimizer(network), bench.order(self.seed)
-        before = bench.train_part(network, optimizer, order, 0, settings.first_epochs, self.epochs)
-        stages += [bench.stage(network, settings.first_epochs), bench.search(network, settings.images)]
-        start = time.process_time()
-        sample = bench.data.train_images[: settings.images].split(256)
-        second = pca_channel_counts(network, sample, structure)
-        bench.cut_in_training(network, second.counts, l1_importance(network), optimizer)
-        search_s += time.process_time() - start
-        after = bench.train_part(network, optimizer, order, settings.first_epochs, self.epochs, self.epochs)
-        stages.append(bench.stage(network, settings.rest_epochs))
-        cpu_s, wall_s = before.cpu_s + after.cpu_s, before.wall_s + after.wall_s
-        return network, self._row(M2, level, network, cpu_s, wall_s, stages, search_s)
+        def before(network: nn.Module, groups: ChannelGroups) -> PrunePlan:
+            priced.append(bench.priced_search(network, settings.noise_images))
+            noise = noise_batches(bench.dataset.image_shape, settings.noise_images, chance(self.seed))
+            on_device = (batch.to(settings.subject.device) for batch in noise)
+            found = pca_channel_counts(network, on_device, structure, groups=groups)
+            return plan_from_counts(network, groups, found.counts, l1_importance(network))
 
-    def _masked(self, method: str, level: int, left: int) -> Row:
+        def within(network: nn.Module, groups: ChannelGroups) -> PrunePlan:
+            priced.append(bench.priced(network, settings.first_epochs))
+            priced.append(bench.priced_search(network, settings.images))
+            sample = torch.split(bench.images[: settings.images], BATCH)
+            found = pca_channel_counts(network, sample, structure, groups=groups)
+            return plan_from_counts(network, groups, found.counts, l1_importance(network))
+
+        stages = bench.stages(settings.first_epochs, settings.rest_epochs, cuts=[before, within])
+        run = bench.train(bench.fresh(self.seed), stages, self.seed)
+        priced.append(bench.priced(run.network, settings.rest_epochs))
+        return run.network, self._row(M2, level, run, priced, run.cut_cpu_s)
+
+    def _masked(self, method: str, level: int, left: int) -> TrainedNetwork:
         """A mask over single weights that leaves as many parameters as M2; biases and norms stay."""
         network = self.bench.fresh(self.seed)
         start = time.process_time()
         masks = self._masks(method, network, left)
         search_s = time.process_time() - start
-        cost = self.bench.train(network, self.epochs, self.seed, masks)
-        stages = [self.bench.stage(network, self.epochs)]
-        return self._row(method, level, network, cost.cpu_s, cost.wall_s, stages, search_s, masks)
+        run = self.bench.train(network, self.bench.stages(self.epochs), self.seed, masks)
+        return self._row(method, level, run, [self.bench.priced(network, self.epochs)], search_s, masks)
 
     def _masks(self, method: str, network: nn.Module, left: int) -> dict[str, torch.Tensor]:
         weights = sum(parameter.numel() for parameter in network.parameters() if parameter.ndim > 1)
         keep = (left - parameters(network) + weights) / weights
         count = self.settings.score_images
-        batch = [(self.bench.data.train_images[:count], self.bench.data.train_labels[:count])]
+        batch = [(self.bench.images[:count], self.bench.trainer.images.train_labels[:count])]
         match method:
             case "random":
                 return random_masks(network, keep, chance(self.seed))
@@ -164,33 +165,30 @@ class _Arm:
         self,
         method: str,
         level: int,
-        network: nn.Module,
-        cpu_s: float,
-        wall_s: float,
-        stages: list[Stage],
+        run: Finished,
+        priced: Sequence[PricedStage],
         search_cpu_s: float = 0.0,
-        masks: Mapping[str, torch.Tensor] | None = None,
-    ) -> Row:
-        accuracy = self.bench.accuracy(network)
+        masks: Masks | None = None,
+    ) -> TrainedNetwork:
         dense = self.bench.fresh(self.seed)
-        return Row(
+        return TrainedNetwork(
             config=self.config,
             data=self.settings.subject.data.name,
             seed=self.seed,
             method=method,
             level=level,
-            top1=accuracy.top1,
-            top5=accuracy.top5,
+            top1=run.accuracy.top1,
+            top5=run.accuracy.top5,
             cut_top1=-1.0,
-            parameters=parameters(network, masks),
+            parameters=parameters(run.network, masks),
             dense_parameters=parameters(dense),
-            macs=self.bench.macs(network, masks),
+            macs=self.bench.macs(run.network, masks),
             dense_macs=self.bench.workload.macs,
             epochs=self.epochs,
             search_cpu_s=search_cpu_s,
-            cpu_s=cpu_s,
-            wall_s=wall_s,
-            simulated_s=self.bench.simulated_s(*stages),
+            cpu_s=run.effort.cpu_s,
+            wall_s=run.effort.wall_s,
+            simulated_s=self.bench.simulated_s(*priced),
         )
 
 

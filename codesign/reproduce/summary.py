@@ -5,21 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, Protocol
 
 from scipy import stats
 
-from codesign.reproduce.ledger import Row
+from codesign.reproduce.ledger import TrainedNetwork
 
 Value = Callable[[Any], float]  # of a row of any experiment
 
 
-def points(row: Any) -> float:
+class Measured(Protocol):
+    """A row of any experiment."""
+
+    @property
+    def top1(self) -> float:
+        """Share of test images."""
+
+
+def points(row: Measured) -> float:
     """Top-1 accuracy in percent."""
     return 100 * row.top1
 
 
-def of(rows: Sequence[Row], method: str, level: int = 0) -> list[Row]:
+def of(rows: Sequence[TrainedNetwork], method: str, level: int = 0) -> list[TrainedNetwork]:
     """The rows of one method, by seed."""
     return sorted((row for row in rows if row.method == method and row.level == level), key=lambda row: row.seed)
 

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise, zip_longest
 
 import torch
 from torch import nn
 
-from codesign.cost import Optimizer, Stage, schedule_latency_s
 from codesign.design import DesignPoint
 from codesign.hardware import load_accelerator
-from codesign.loop.laboratory import fresh_network, load_data
-from codesign.loop.space import DEFAULT
-from codesign.nn.data import Dataset
-from codesign.nn.train import Accuracy, Cost, TrainingData, evaluate, make_optimizer, train
-from codesign.prune import ChannelGroups, apply_masks, channel_groups, plan_from_counts, prune
+from codesign.nn import Accuracy, Dataset, Effort
+from codesign.prune import ChannelGroups, apply_masks, channel_groups
 from codesign.prune.importance import weights_of
 from codesign.reproduce.settings import Subject
+from codesign.runs import DEFAULT, Cut, PricedStage, Stage, Trainer, fresh_network, latency_s_of, load_data
 from codesign.workload import Workload
 
 OTHER_WEIGHTS = 1000  # added to a seed: weights that the structure search has not seen
 Masks = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A finished training run: its network, and how it came about.
+
+    effort : of the training; cut_cpu_s : of the cuts, structure searches included
+    cut_top1 : share of test images right after the last cut; -1 if there was none
+    """
+
+    network: nn.Module
+    accuracy: Accuracy
+    effort: Effort
+    cut_cpu_s: float
+    cut_top1: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,20 +44,26 @@ class Workbench:
 
     subject: Subject
     dataset: Dataset
-    data: TrainingData
+    trainer: Trainer
 
     @classmethod
     def of(cls, subject: Subject) -> Workbench:
         """Load the data of a subject. On the CPU everything runs on one thread, so that times can be compared."""
         if subject.device == "cpu":
             torch.set_num_threads(1)
-        dataset, data = load_data(subject.data)
-        return cls(subject=subject, dataset=dataset, data=data.to(torch.device(subject.device)))
+        dataset, images = load_data(subject.data)
+        trainer = Trainer(images=images.to(torch.device(subject.device)), recipe=subject.training)
+        return cls(subject=subject, dataset=dataset, trainer=trainer)
+
+    @property
+    def images(self) -> torch.Tensor:
+        """Training images."""
+        return self.trainer.images.train_images
 
     @cached_property
     def groups(self) -> ChannelGroups:
         """Channel groups of the dense network; the same for every seed."""
-        return channel_groups(self.fresh(0), self.data.train_images[:1])
+        return channel_groups(self.fresh(0), self.images[:1])
 
     @cached_property
     def workload(self) -> Workload:
@@ -54,73 +73,35 @@ class Workbench:
 
     def fresh(self, seed: int) -> nn.Module:
         """A network with the weights that this seed gives."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = fresh_network(self.subject.network, self.dataset)
+        network = fresh_network(self.subject.network, self.dataset, seed)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
         return network.to(self.subject.device)
 
-    def steps(self, epochs: float) -> int:
-        """Optimizer steps."""
-        return self.data.steps(epochs, self.subject.training.batch)
+    def stages(self, *epochs: float, cuts: Sequence[Cut | None] = ()) -> list[Stage]:
+        """Stages of so many epochs under one learning-rate schedule; `cuts` before the first ones of them."""
+        ends = [0, *(self.trainer.steps(sum(epochs[: n + 1])) for n in range(len(epochs)))]
+        return [
+            Stage(steps=last - first, first=first, total=ends[-1], cut=cut)
+            for (first, last), cut in zip_longest(pairwise(ends), cuts)
+        ]
 
-    def train(self, network: nn.Module, epochs: float, seed: int, masks: Masks | None = None) -> Cost:
-        """A whole learning-rate schedule, with an optimizer of its own."""
-        return self.train_part(network, self.optimizer(network, masks), self.order(seed), 0, epochs, epochs)
+    def train(self, network: nn.Module, stages: Sequence[Stage], seed: int, masks: Masks | None = None) -> Finished:
+        """Train from the first step, with an optimizer of its own. Masked weights are set to zero and stay there.
 
-    def optimizer(self, network: nn.Module, masks: Masks | None = None) -> torch.optim.Optimizer:
-        """The optimizer of the recipe; masked weights are set to zero and stay there."""
+        A loss that is not finite ends the run: the accuracy then says so.
+        """
         if masks is not None:
             apply_masks(network, masks)
-        return make_optimizer(network, self.subject.training)
-
-    def order(self, seed: int) -> torch.Generator:
-        """Order of the images."""
-        return torch.Generator().manual_seed(seed)
-
-    def train_part(
-        self,
-        network: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        order: torch.Generator,
-        begin: float,
-        end: float,
-        total: float,
-    ) -> Cost:
-        """From epoch `begin` to epoch `end` of a learning-rate schedule of `total` epochs. A loss that is not finite
-        ends the part: the accuracy then says so."""
-        first = self.steps(begin)
-        cost, _ = train(
-            network,
-            self.data,
-            self.subject.training,
-            steps=self.steps(end) - first,
-            generator=order,
-            optimizer=optimizer,
-            first_step=first,
-            total_steps=self.steps(total),
-        )
-        return cost
-
-    def accuracy(self, network: nn.Module) -> Accuracy:
-        """On the test images."""
-        return evaluate(network, self.data)
-
-    def cut(self, network: nn.Module, counts: Mapping[str, int], scores: Mapping[str, torch.Tensor]) -> nn.Module:
-        """A smaller copy. Counts that keep everything are an error."""
-        plan = plan_from_counts(network, channel_groups(network, self.data.train_images[:1]), counts, scores)
-        return prune(network, plan)
-
-    def cut_in_training(
-        self,
-        network: nn.Module,
-        counts: Mapping[str, int],
-        scores: Mapping[str, torch.Tensor],
-        optimizer: torch.optim.Optimizer,
-    ) -> None:
-        """Make the network itself smaller; its optimizer goes on with the parameters that stay."""
-        plan = plan_from_counts(network, channel_groups(network, self.data.train_images[:1]), counts, scores)
-        prune(network, plan, optimizer, inplace=True)
+        run = self.trainer.begin(network, seed=seed)
+        effort, cut_s, cut_top1 = Effort(), 0.0, -1.0
+        for part in self.trainer.train(run, stages):
+            if part.plan is None:
+                effort += part.effort
+            else:
+                cut_s += part.effort.cpu_s
+                cut_top1 = self.trainer.measure(run.network).top1
+        accuracy = self.trainer.measure(run.network)
+        return Finished(network=run.network, accuracy=accuracy, effort=effort, cut_cpu_s=cut_s, cut_top1=cut_top1)
 
     def widths(self, network: nn.Module) -> dict[str, int]:
         """Output channels of every layer of which some could leave."""
@@ -134,22 +115,22 @@ class Workbench:
         density = {tensor.removesuffix(".weight"): float(mask.float().mean()) for tensor, mask in masks.items()}
         return round(sum(layer.macs * density[name] for name, layer in sized.weight_layers.items()))
 
-    def stage(self, network: nn.Module, epochs: float) -> Stage:
-        """Training of this structure, for `simulated_s`. Masks do not matter: every product is still computed."""
-        return self._stage(network, self.steps(epochs), forward_only=False)
+    def priced(self, network: nn.Module, epochs: float) -> PricedStage:
+        """Training of this structure. Masks do not matter: every product is still computed."""
+        return PricedStage(point=self._point(network), steps=self.trainer.steps(epochs))
 
-    def search(self, network: nn.Module, images: int) -> Stage:
-        """A structure search in this network, for `simulated_s`."""
-        return self._stage(network, -(-images // self.subject.training.batch), forward_only=True)
+    def priced_search(self, network: nn.Module, images: int) -> PricedStage:
+        """A structure search in this network."""
+        steps = -(-images // self.subject.training.batch)
+        return PricedStage(point=self._point(network), steps=steps, sampling=True)
 
-    def _stage(self, network: nn.Module, steps: int, *, forward_only: bool) -> Stage:
-        sized = self.workload.with_channels(self.widths(network))
-        return Stage(workload=sized, point=DesignPoint.of(default=DEFAULT), steps=steps, forward_only=forward_only)
+    def _point(self, network: nn.Module) -> DesignPoint:
+        return DesignPoint.of(default=DEFAULT, channels=self.widths(network))
 
-    def simulated_s(self, *stages: Stage) -> float:
+    def simulated_s(self, *stages: PricedStage) -> float:
         """Seconds of these stages on the accelerator."""
         accelerator = load_accelerator(self.subject.accelerator)
-        return schedule_latency_s(stages, accelerator, optimizer=Optimizer(self.subject.training.optimizer.value))
+        return latency_s_of(stages, self.workload, accelerator, self.subject.training.optimizer)
 
 
 def parameters(network: nn.Module, masks: Masks | None = None) -> int:

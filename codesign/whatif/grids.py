@@ -15,11 +15,11 @@ import numpy as np
 from codesign.cost.columns import Columns
 from codesign.cost.mac import native_area_um2
 from codesign.cost.machine import UnitCosts, machine_of
-from codesign.cost.vector import Optimizer
 from codesign.design import LayerFormats, uniform
 from codesign.errors import ConfigError, ModelError
 from codesign.hardware import Accelerator
 from codesign.native import lib
+from codesign.optimizers import Optimizer
 from codesign.whatif.axes import ROLES, Axis, axes_of, formats_with, with_values
 from codesign.whatif.steps import MACHINE, Work, best_mappings, price_steps, work_of
 from codesign.workload import Workload

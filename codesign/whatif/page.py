@@ -12,11 +12,12 @@ from codesign.cost.lower import Product
 from codesign.cost.mac import native_area_um2
 from codesign.cost.machine import UnitCosts, machine_of
 from codesign.cost.report import owner_of
-from codesign.cost.vector import Optimizer, VectorWork
+from codesign.cost.vector import VectorWork
 from codesign.design import LayerFormats, Role, uniform
 from codesign.errors import CostError
 from codesign.formats import FloatFormat
 from codesign.hardware import Accelerator
+from codesign.optimizers import Optimizer
 from codesign.whatif.grids import kept_network
 from codesign.whatif.work import IMAGE_COLUMNS, Row, rows_of, sizes_of
 from codesign.workload import Phase, Workload

@@ -11,11 +11,12 @@ import numpy as np
 from codesign.cost.columns import MAPPING_COLUMNS, PRODUCT_COLUMNS, Columns, cost_columns, fill_struct, struct_columns
 from codesign.cost.lower import Product
 from codesign.cost.machine import UnitCosts, machine_of
-from codesign.cost.vector import Optimizer, VectorWork
+from codesign.cost.vector import VectorWork
 from codesign.design import LayerFormats
 from codesign.errors import CostError
 from codesign.hardware import Accelerator
 from codesign.native import ffi, lib
+from codesign.optimizers import Optimizer
 from codesign.whatif.work import IMAGE_COLUMNS, bits_of, rows_of, sizes_of
 from codesign.workload import Workload
 

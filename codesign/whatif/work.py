@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from codesign.cost.lower import Product, products
 from codesign.cost.scales import NO_SCALES
-from codesign.cost.vector import Optimizer, VectorWork, embedding_work, update_work, vector_work
+from codesign.cost.vector import VectorWork, embedding_work, update_work, vector_work
 from codesign.design import LayerFormats, Role
+from codesign.optimizers import Optimizer
 from codesign.workload import Embedding, Layer, Phase, VectorOp, Workload
 
 IMAGE_COLUMNS = ("image", "out_rows", "out_cols", "in_rows", "in_cols", "row_step", "row_span", "taps")

@@ -9,13 +9,14 @@ from collections.abc import Callable
 import numpy as np
 
 from codesign import DesignPoint, load_accelerator, simulate, uniform
-from codesign.cost import Optimizer, option_table, simulate_batch
+from codesign.cost import option_table, simulate_batch
 from codesign.cost.rows import Rows
 from codesign.cost.scales import NO_SCALES
 from codesign.cost.scalesim import scalesim
 from codesign.cost.verify import REFERENCE, case_of, read_rows
 from codesign.formats import FloatFormat
 from codesign.hardware import Accelerator
+from codesign.optimizers import Optimizer
 from codesign.workload import builtin_workload
 
 FORMATS = [FloatFormat.parse(text) for text in ("e8m7", "e4m3fn", "e5m2", "e3m2", "e2m1", "e8m23")]

@@ -24,9 +24,9 @@ from pathlib import Path
 
 from codesign.design import DesignPoint
 from codesign.errors import InfeasibleError
-from codesign.loop.run import Prepared, prepare
-from codesign.loop.settings import load_settings
-from codesign.loop.space import baseline_points, layer_costs
+from codesign.runs.search_run import PreparedSearch, prepare
+from codesign.runs.search_settings import load_settings
+from codesign.runs.space import baseline_points, layer_costs
 from codesign.search import Budget, Group, Measured, Measurement, SearchResult, Space, Trial, TrialLog, search
 from codesign.search.front import ParetoFront, summarise
 
@@ -47,7 +47,7 @@ FRESH_SEEDS = tuple(range(10_000, 10_003))  # below 2**32 and, but for a coincid
 class Bench:
     """The trainings of a folder: each (design, seed) is trained once, whoever asks for it."""
 
-    def __init__(self, prepared: Prepared, folder: Path) -> None:
+    def __init__(self, prepared: PreparedSearch, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.prepared, self.folder = prepared, folder
         self._file = folder / "measurements.jsonl"
@@ -60,7 +60,7 @@ class Bench:
     def accuracy(self, point: DesignPoint, seed: int, fidelity: float) -> Measurement:
         """The measurement that a search asks for."""
         if (point, seed, fidelity) not in self._known:
-            measured = self.prepared.laboratory.accuracy(point, seed, fidelity)
+            measured = self.prepared.designs.accuracy(point, seed, fidelity)
             measured = replace(measured, standard_error=TRAINING_NOISE)
             self._known[point, seed, fidelity] = measured
             record = {"point": point.to_json(), "seed": seed, "fidelity": fidelity, "measurement": asdict(measured)}
@@ -85,8 +85,8 @@ class Bench:
             settings = replace(settings, search=replace(settings.search, ladder=RUNGS))
             paused = self.folder / "ladder" / "paused"
             paused.mkdir(parents=True, exist_ok=True)
-            laboratory = replace(self.prepared.laboratory, settings=settings, paused=paused)
-            prepared = replace(self.prepared, settings=settings, laboratory=laboratory)
+            designs = replace(self.prepared.designs, settings=settings, paused=paused)
+            prepared = replace(self.prepared, settings=settings, designs=designs)
             return [Bench(prepared, self.folder / "ladder")._search(name, space, trainings, seed=seed)]
         if variant == FORMATS_ONLY:
             full = replace(space, groups=tuple(replace(g, levels=g.levels[:1]) for g in space.groups))
@@ -117,16 +117,16 @@ class Bench:
         change: Callable[[DesignPoint], DesignPoint] | None = None,
         labels: Iterable[str] | None = None,
     ) -> SearchResult:
-        pricing, settings = self.prepared.pricing, self.prepared.settings
-        layer_latency = None if change else layer_costs(pricing, space)["latency_s"]
+        run_cost, settings = self.prepared.run_cost, self.prepared.settings
+        layer_latency = None if change else layer_costs(run_cost, space)["latency_s"]
         change = change or (lambda point: point)
-        points = baseline_points(pricing.workload, settings.space)
+        points = baseline_points(run_cost.workload, settings.space)
         points = {label: points[label] for label in (points if labels is None else labels)}
         with TrialLog(self.folder / name) as log:
             try:
                 result = search(
                     space,
-                    latency=lambda point: pricing.latency_s(change(point)),
+                    latency=lambda point: run_cost.latency_s(change(point)),
                     accuracy=lambda point, seed, fidelity: self.accuracy(change(point), seed, fidelity),
                     budget=Budget(trainings=trainings),
                     method=method,
@@ -201,7 +201,7 @@ def prepared_bench(folder: Path) -> Bench:
     prepared = prepare(load_settings(CONFIG), CONFIG)
     space: Space = prepared.space
     groups: tuple[Group, ...] = space.groups
-    print(f"{prepared.laboratory.steps} steps a training; 10^{space.log10_designs:.1f} designs; {len(groups)} groups")
+    print(f"{prepared.designs.steps} steps a training; 10^{space.log10_designs:.1f} designs; {len(groups)} groups")
     return Bench(prepared, folder)
 
 

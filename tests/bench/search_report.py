@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from scipy.stats import t as student
 
 from codesign.hardware import Accelerator, load_accelerator
-from codesign.loop.space import baseline_points, layer_costs
+from codesign.runs.space import baseline_points, layer_costs
 from codesign.search import Learnt, Trial, hypervolume, learn, progress
 from codesign.search.front import ParetoFront, summarise, training_noise
 from codesign.search.trial import Origin
@@ -140,7 +140,7 @@ def methods_table(runs: Sequence[Run], yardstick: Yardstick) -> tuple[list[str],
 def picks_table(bench: Bench, runs: Sequence[Run]) -> list[str]:
     """Speed-up and accuracy of the picks of every variant, with fresh seeds, against the uniform policies."""
     space = bench.prepared.settings.space
-    points = baseline_points(bench.prepared.pricing.workload, space)
+    points = baseline_points(bench.prepared.run_cost.workload, space)
     everything = {m.point: m for r in runs for m in summarise(r.trials)}
     uniform = {name: fresh(bench, everything[point]) for name, point in points.items()}
     exact = uniform["fp32"]
@@ -179,11 +179,11 @@ def accelerators() -> dict[str, Accelerator]:
 def hardware_table(bench: Bench, learnt: Learnt, floor: float) -> list[str]:
     """The fastest accurate design of each accelerator, on all of them."""
     space = bench.prepared.space
-    pricings = {name: replace(bench.prepared.pricing, accelerator=a) for name, a in accelerators().items()}
+    pricings = {name: replace(bench.prepared.run_cost, accelerator=a) for name, a in accelerators().items()}
     chosen: dict[str, Pick] = {}
-    for name, pricing in pricings.items():
-        layer_latency = layer_costs(pricing, space)["latency_s"]
-        predicted = learnt.front(latency=pricing.latency_s, layer_latency=layer_latency, accuracy_floor=floor)
+    for name, run_cost in pricings.items():
+        layer_latency = layer_costs(run_cost, space)["latency_s"]
+        predicted = learnt.front(latency=run_cost.latency_s, layer_latency=layer_latency, accuracy_floor=floor)
         sure = [d for d in predicted if d.accuracy - d.deviation >= floor] or list(predicted[-CANDIDATES:])
         for design in sure[:CANDIDATES]:
             values = [bench.accuracy(design.point, seed, 1.0).accuracy for seed in FRESH_SEEDS]
@@ -254,10 +254,10 @@ def main(folder: Path, out: Path) -> None:
     )
     overheads = [100 * r.summary["own_cpu_s"] / r.summary["training_cpu_s"] for r in runs if r.variant == "dp"]  # type: ignore[operator]
     values = {
-        "steps": bench.prepared.laboratory.steps,
+        "steps": bench.prepared.designs.steps,
         "batch": settings.training.batch,
         "trainings": settings.search.trainings,
-        "images": f"{len(bench.prepared.laboratory.data.test_labels):,}",
+        "images": f"{len(bench.prepared.designs.trainer.images.test_labels):,}",
         "asked": f"{100 * ACCURACY_FLOOR:g}",
         "drop": f"{100 * WORST_DROP:g}",
         "seeds": len({r.seed for r in runs}),

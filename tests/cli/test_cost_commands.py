@@ -9,7 +9,8 @@ from torch import nn
 
 from codesign import DesignPoint, load_accelerator, simulate, uniform
 from codesign.cli import main
-from codesign.cost import Optimizer, Scales
+from codesign.cost import Scales
+from codesign.optimizers import Optimizer
 from codesign.workload import Phase, builtin_workload
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from codesign.cli import main
-from codesign.loop.apply import load_applied
+from codesign.runs.export import load_applied
 from codesign.search import read_trials
 
 CONFIG = """
@@ -39,7 +39,7 @@ def test_a_search_leaves_a_complete_run_directory_and_resumes_it(config, tmp_pat
     assert main(["search", str(config), "--out", str(out)]) == 0
     printed = capsys.readouterr()
     assert "fp8-hybrid" in printed.out
-    assert "trainings" in printed.err
+    assert "training runs" in printed.err
     trials = read_trials(out)
     assert len(trials) == 6
     assert {t.proposal.label for t in trials if t.proposal.label in ("fp32", "fp8-hybrid")} == {"fp32", "fp8-hybrid"}

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,11 @@ from safetensors.torch import load_file
 
 from codesign import DesignPoint, uniform
 from codesign.cli import main
-from codesign.cost import Optimizer, Stage, schedule_latency_s
 from codesign.hardware import load_accelerator
-from codesign.loop.apply import load_applied
 from codesign.nn.networks import build
+from codesign.optimizers import Optimizer
+from codesign.runs.export import load_applied
+from codesign.runs.run_cost import PricedStage, latency_s_of
 from codesign.workload import Workload
 
 TRANSFORMS = 'transforms = [{ name = "gaussian_blur", sigma = [0.1, 0.8], p = 0.5 }]'
@@ -78,14 +80,14 @@ def test_every_stage_is_measured_and_priced(config, tmp_path, capsys):
     workload = Workload.from_torch(build("vgg:8 M 16 M", (1, 8, 8), 10), torch.zeros(1, 1, 8, 8), batch=50)
     plain = DesignPoint.of(default=uniform("fp32"), formats=dict(point.formats))
     found = {layer["layer"]: layer["count"] for layer in result["structures"][0]["layers"]}
-    cut = workload.with_channels(found)
+    cut, end = (replace(plain, channels=tuple(counts.items())) for counts in (found, result["channels"]))
     parts = [
-        Stage(workload=workload, point=plain, steps=10, forward_only=True),  # 500 random images in batches of 50
-        Stage(workload=cut, point=plain, steps=8),
-        Stage(workload=cut, point=plain, steps=6, forward_only=True),  # 300 training images
-        Stage(workload=workload.with_channels(result["channels"]), point=plain, steps=20),
+        PricedStage(point=plain, steps=10, sampling=True),  # 500 random images in batches of 50
+        PricedStage(point=cut, steps=8),
+        PricedStage(point=cut, steps=6, sampling=True),  # 300 training images
+        PricedStage(point=end, steps=20),
     ]
-    expected = schedule_latency_s(parts, load_accelerator("edge"), optimizer=Optimizer.MOMENTUM)
+    expected = latency_s_of(parts, workload, load_accelerator("edge"), Optimizer.MOMENTUM)
     assert sum(record["simulated_s"] for record in records) == pytest.approx(expected)
 
     assert main(["train", str(config), "--out", str(out)]) == 0  # nothing is left to do; the same result again

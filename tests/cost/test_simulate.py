@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from codesign import DesignPoint, load_accelerator, simulate, uniform
-from codesign.cost import Bound, Optimizer, Scales, Stage, option_table, schedule_latency_s, simulate_batch
+from codesign.cost import Bound, Scales, option_table, simulate_batch
 from codesign.design import LayerFormats
 from codesign.errors import CostError, ModelError
 from codesign.formats import FloatFormat
 from codesign.hardware import Dataflow
+from codesign.optimizers import Optimizer
 from codesign.workload import (
     Linear,
     Phase,
@@ -188,20 +189,6 @@ def test_levels_that_cannot_be_are_refused(levels, message):
         option_table(
             builtin_workload("vgg16-cifar"), load_accelerator("edge"), levels=levels, formats=[uniform("bf16")]
         )
-
-
-def test_a_schedule_is_the_sum_of_its_stages():
-    machine = load_accelerator("edge")
-    workload = builtin_workload("vgg-digits", batch=16)
-    cut = DesignPoint.of(default=uniform("e4m3fn"), channels={"features.0": 8})
-    dense, small = simulate(workload, BF16, machine), simulate(workload, cut, machine)
-    stages = [
-        Stage(workload=workload, point=BF16, steps=30),
-        Stage(workload=workload, point=BF16, steps=4, forward_only=True),  # the pass that samples feature maps
-        Stage(workload=workload, point=cut, steps=170),
-    ]
-    by_hand = 30 * dense.latency_s + 4 * dense.by_phase()[Phase.FORWARD].latency_s + 170 * small.latency_s
-    assert schedule_latency_s(stages, machine) == pytest.approx(by_hand, rel=1e-12)
 
 
 def test_memory_is_counted_by_hand_on_one_layer_and_says_where_it_does_not_fit():

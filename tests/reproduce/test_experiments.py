@@ -9,7 +9,7 @@ import pytest
 from codesign.cli import main
 from codesign.errors import RunDirectoryError
 from codesign.reproduce import retraining, staged
-from codesign.reproduce.ledger import Ledger, Row, read_rows
+from codesign.reproduce.ledger import Ledger, TrainedNetwork, read_rows
 from codesign.reproduce.pages import retraining_claims, staged_claims
 from codesign.reproduce.settings import digest, load_retraining, load_staged, shipped
 from codesign.reproduce.summary import Difference, of, spread
@@ -38,8 +38,8 @@ def write(folder: Path, text: str) -> Path:
 def test_retraining_compares_networks_of_the_sizes_it_says(tmp_path, capsys):
     config = write(tmp_path, RETRAINING)
     assert main(["reproduce", "retraining", str(config), "--out", str(tmp_path), "--json"]) == 0
-    rows = [Row(**row) for row in json.loads(capsys.readouterr().out)["rows"]]
-    assert rows == read_rows(tmp_path / "retraining.csv", Row)
+    rows = [TrainedNetwork(**row) for row in json.loads(capsys.readouterr().out)["rows"]]
+    assert rows == read_rows(tmp_path / "retraining.csv", TrainedNetwork)
     assert len(rows) == retraining.trainings(load_retraining(config)) == 22
     for seed in (0, 1):
         own = {row.method: row for row in rows if row.seed == seed}
@@ -60,19 +60,19 @@ def test_retraining_compares_networks_of_the_sizes_it_says(tmp_path, capsys):
 def test_an_interrupted_experiment_goes_on_with_the_same_results(tmp_path):
     config, table = write(tmp_path, RETRAINING), tmp_path / "retraining.csv"
     settings = load_retraining(config)
-    retraining.run(settings, Ledger(table, Row), lambda _: None)
-    whole = read_rows(table, Row)
+    retraining.run(settings, Ledger(table, TrainedNetwork), lambda _: None)
+    whole = read_rows(table, TrainedNetwork)
     lines = table.read_text().splitlines(keepends=True)
     table.write_text("".join(lines[:14]) + lines[14][:20])  # killed in the middle of a line
-    retraining.run(settings, Ledger(table, Row), lambda _: None)
+    retraining.run(settings, Ledger(table, TrainedNetwork), lambda _: None)
 
-    def results(rows: list[Row]) -> list[Row]:
+    def results(rows: list[TrainedNetwork]) -> list[TrainedNetwork]:
         return [replace(row, search_cpu_s=0.0, cpu_s=0.0, wall_s=0.0) for row in rows]
 
-    assert results(read_rows(table, Row)) == results(whole)
-    again: list[Row] = []
+    assert results(read_rows(table, TrainedNetwork)) == results(whole)
+    again: list[TrainedNetwork] = []
     before = table.read_bytes()
-    retraining.run(settings, Ledger(table, Row), again.append)
+    retraining.run(settings, Ledger(table, TrainedNetwork), again.append)
     assert len(again) == len(whole)
     assert table.read_bytes() == before
 
@@ -81,7 +81,7 @@ def test_every_rival_of_m2_is_as_large_as_m2(tmp_path, capsys):
     config = write(tmp_path, STAGED)
     assert main(["reproduce", "staged", str(config), "--out", str(tmp_path)]) == 0
     capsys.readouterr()
-    rows = read_rows(tmp_path / "staged.csv", Row)
+    rows = read_rows(tmp_path / "staged.csv", TrainedNetwork)
     assert len(rows) == staged.trainings(load_staged(config)) == 2 * (1 + 2 * 9)
     for seed in (0, 1):
         sizes = []
@@ -101,13 +101,13 @@ def test_every_rival_of_m2_is_as_large_as_m2(tmp_path, capsys):
     assert all(f"| {method} |" in page for method in staged.METHODS)
 
 
-ROW = Row(
+ROW = TrainedNetwork(
     config="c", data="d", seed=0, method="", level=0, top1=0.9, top5=1.0, cut_top1=0.5, parameters=50,
     dense_parameters=100, macs=50, dense_macs=100, epochs=1.0, search_cpu_s=0.0, cpu_s=1.0, wall_s=1.0, simulated_s=1.0,
 )  # fmt: skip
 
 
-def seeds(method: str, *top1: float, level: int = 0, cpu_s: float = 1.0) -> list[Row]:
+def seeds(method: str, *top1: float, level: int = 0, cpu_s: float = 1.0) -> list[TrainedNetwork]:
     return [replace(ROW, method=method, seed=n, top1=value, level=level, cpu_s=cpu_s) for n, value in enumerate(top1)]
 
 
@@ -162,7 +162,7 @@ def test_claims_about_m2_are_made_against_the_best_of_the_five():
 def test_results_of_another_version_are_not_mixed_in(tmp_path):
     (tmp_path / "retraining.csv").write_text("config,top1\nx,0.5\n")
     with pytest.raises(RunDirectoryError, match="has other columns"):
-        Ledger(tmp_path / "retraining.csv", Row)
+        Ledger(tmp_path / "retraining.csv", TrainedNetwork)
 
 
 @pytest.mark.parametrize(

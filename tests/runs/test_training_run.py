@@ -3,15 +3,15 @@
 import torch
 
 from codesign import DesignPoint, uniform
-from codesign.cost import Optimizer
 from codesign.hardware import load_accelerator
-from codesign.loop.cut import chance, cost_of_counts, find_structure
-from codesign.loop.schedule import CutSettings, Sample, StageSettings, TrainingSettings
-from codesign.loop.settings import DataSettings, NetworkSettings
-from codesign.loop.training import prepare_training
 from codesign.nn.networks import build
-from codesign.nn.recipe import Training
+from codesign.nn.recipe import Recipe
+from codesign.optimizers import Optimizer
 from codesign.prune import StructureConfig, channel_groups, random_masks
+from codesign.runs.pruning import chance, cost_of_counts, find_structure
+from codesign.runs.search_settings import DataSettings, NetworkSettings
+from codesign.runs.training_run import prepare_training
+from codesign.runs.training_settings import CutSettings, Sample, StageSettings, TrainingSettings
 from codesign.workload import Workload
 
 
@@ -21,7 +21,7 @@ def prepared(*stages: StageSettings):
         accelerator="edge",
         data=DataSettings(name="digits", train_images=100, test_images=10),
         network=NetworkSettings(name="vgg:8 M"),
-        training=Training(batch=10, learning_rate=0.1),
+        training=Recipe(batch=10, learning_rate=0.1),
         stages=stages,
     )
     return prepare_training(settings, "here")

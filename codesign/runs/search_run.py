@@ -15,70 +15,69 @@ import torch
 
 from codesign import native
 from codesign.config import dump
-from codesign.cost import Optimizer
 from codesign.errors import ConfigError, located
 from codesign.hardware import load_accelerator
-from codesign.loop.document import document
-from codesign.loop.hardware import HardwareLoop, Machine, machines_of, rows_of, to_csv
-from codesign.loop.laboratory import Laboratory
-from codesign.loop.pricing import Pricing
-from codesign.loop.provenance import provenance
-from codesign.loop.settings import Settings
-from codesign.loop.space import baseline_points, channel_levels, layer_costs, search_space
 from codesign.report import render
+from codesign.runs.designs import Designs
+from codesign.runs.machines import HardwareLoop, Machine, machines_of, rows_of, to_csv
+from codesign.runs.provenance import provenance
+from codesign.runs.report_data import report_data
+from codesign.runs.run_cost import RunCost
+from codesign.runs.search_settings import Settings
+from codesign.runs.space import baseline_points, channel_levels, layer_costs, search_space
 from codesign.search import Budget, Metric, SearchResult, Space, Trial, TrialLog, search
 from codesign.search.run import Evaluate, checked_ladder
 from codesign.workload import Workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class PreparedSearch:
     """A search that is ready to run."""
 
     settings: Settings
-    laboratory: Laboratory
-    pricing: Pricing
+    designs: Designs
+    run_cost: RunCost
     space: Space
     machines: tuple[Machine, ...]
 
 
-def prepare(settings: Settings, where: str) -> Prepared:
+def prepare(settings: Settings, where: str) -> PreparedSearch:
     """Load what the configuration names and find the channel levels. A mistake names its place in the file `where`."""
     torch.set_num_threads(1)
     with located(f"{where}: search"):
         checked_ladder(settings.search.ladder)
     with located(f"{where}: accelerator"):
         accelerator = load_accelerator(settings.accelerator)
-    laboratory = Laboratory(settings=settings)
+    designs = Designs(settings=settings)
     with located(f"{where}: data"):
-        example = torch.zeros(1, *laboratory.dataset.image_shape)
+        example = torch.zeros(1, *designs.dataset.image_shape)
     with located(f"{where}: search"):
-        _check_rungs(laboratory)
+        _check_rungs(designs)
     with located(f"{where}: network"):
         workload = Workload.from_torch(
-            laboratory.build(), example, batch=settings.training.batch, name=settings.network.name
+            designs.fresh(settings.search.seed), example, batch=settings.training.batch, name=settings.network.name
         )
-    pricing = Pricing(
+    run_cost = RunCost(
         workload=workload,
         accelerator=accelerator,
-        optimizer=Optimizer(settings.training.optimizer.value),
-        dense_steps=laboratory.dense_steps,
-        steps=laboratory.steps,
+        optimizer=settings.training.optimizer,
+        dense_steps=designs.dense_steps,
+        steps=designs.steps,
         structure_images=0 if settings.space.keep else settings.space.structure_images,
     )
     machines: tuple[Machine, ...] = ()
     if settings.hardware is not None:
         with located(f"{where}: hardware"):
             baselines = baseline_points(workload, settings.space)
-            machines = machines_of(pricing, settings.hardware, settings.limits, baselines)
+            machines = machines_of(run_cost, settings.hardware, settings.limits, baselines)
     with located(f"{where}: training"):
-        levels = channel_levels(laboratory, workload)
+        levels = channel_levels(designs, workload)
     space = search_space(workload, levels, settings.space)
-    return Prepared(settings=settings, laboratory=laboratory, pricing=pricing, space=space, machines=machines)
+    return PreparedSearch(settings=settings, designs=designs, run_cost=run_cost, space=space, machines=machines)
 
 
-def _check_rungs(laboratory: Laboratory) -> None:
-    steps = [laboratory.dense_steps, *laboratory.rungs(), laboratory.steps]
+def _check_rungs(designs: Designs) -> None:
+    steps = [designs.dense_steps, *designs.rungs, designs.steps]
     if len(steps) > 2 and any(a >= b for a, b in itertools.pairwise(steps)):
         raise ConfigError(
             f"ladder: its rungs are {steps[1:-1]} of {steps[-1]} steps; they must rise, and lie after the cut at step "
@@ -87,7 +86,7 @@ def _check_rungs(laboratory: Laboratory) -> None:
 
 
 def run_search(
-    prepared: Prepared,
+    prepared: PreparedSearch,
     directory: Path,
     *,
     method: str,
@@ -98,8 +97,8 @@ def run_search(
 ) -> SearchResult:
     """Search, and write config.toml, provenance.json, trials.jsonl, front.json, front.csv, report.html, and hardware.csv
     where machines are varied."""
-    settings, pricing = prepared.settings, prepared.pricing
-    baselines = baseline_points(pricing.workload, settings.space)
+    settings, run_cost = prepared.settings, prepared.run_cost
+    baselines = baseline_points(run_cost.workload, settings.space)
     loop = None
     if settings.hardware is not None:
         loop = HardwareLoop(
@@ -109,24 +108,24 @@ def run_search(
             baselines=baselines,
             trainings=settings.hardware.trainings,
         )
-    layers = layer_costs(pricing, prepared.space)
-    made_with = provenance(seed=settings.search.seed, data_sha256=prepared.laboratory.dataset.sha256)
+    layers = layer_costs(run_cost, prepared.space)
+    made_with = provenance(seed=settings.search.seed, data_sha256=prepared.designs.dataset.sha256)
     identity = {name: value for name, value in asdict(settings).items() if name not in ("title", "search", "hardware")}
-    identity |= {"data_sha256": prepared.laboratory.dataset.sha256, "C sources": native.source_sha256()}
+    identity |= {"data_sha256": prepared.designs.dataset.sha256, "C sources": native.source_sha256()}
     paused = directory / "paused"
     with TrialLog(directory, fresh=fresh) as log:
         if fresh:
             shutil.rmtree(paused, ignore_errors=True)
-        laboratory = prepared.laboratory
+        designs = prepared.designs
         if len(settings.search.ladder) > 1:
             paused.mkdir(exist_ok=True)
-            laboratory = replace(laboratory, paused=paused.resolve())
+            designs = replace(designs, paused=paused.resolve())
         if on_resume is not None:
             on_resume(sum(trial.trainings for trial in log.trials))
         result = search(
             prepared.space,
-            latency=pricing.latency_s,
-            accuracy=laboratory.accuracy,
+            latency=run_cost.latency_s,
+            accuracy=designs.accuracy,
             budget=Budget(trainings=settings.search.trainings),
             method=method,
             seed=settings.search.seed,
@@ -134,7 +133,7 @@ def run_search(
             layer_latency=layers["latency_s"],
             metrics={
                 name: Metric(cost=cost, limit=getattr(settings.limits, name), layer_cost=layers.get(name))
-                for name, cost in pricing.metrics().items()
+                for name, cost in run_cost.metrics().items()
             },
             accuracy_floor=settings.limits.accuracy,
             latency_limit_s=settings.limits.latency_s,
@@ -153,24 +152,10 @@ def run_search(
         if loop is not None:
             rows = rows_of(loop.verdicts(result.trials), list(baselines)[-1])
             write(directory / "hardware.csv", to_csv(rows))
-        run = _document(prepared, method, result, made_with) | {"hardware": rows}
+        run = report_data(settings, method, result, run_cost, baselines, made_with) | {"hardware": rows}
         write(directory / "run.json", json.dumps(run, indent=1) + "\n")
         write(directory / "report.html", render(run))
     return result
-
-
-def _document(prepared: Prepared, method: str, result: SearchResult, made_with: dict[str, Any]) -> dict[str, Any]:
-    settings = prepared.settings
-    return document(
-        title=settings.title,
-        network=settings.network.name,
-        data=settings.data.name,
-        method=method,
-        baselines=baseline_points(prepared.pricing.workload, settings.space),
-        result=result,
-        pricing=prepared.pricing,
-        provenance=made_with,
-    )
 
 
 def write(path: Path, text: str) -> None:

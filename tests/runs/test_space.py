@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from codesign.errors import ConfigError
-from codesign.loop.laboratory import Laboratory
-from codesign.loop.run import prepare
-from codesign.loop.settings import SpaceSettings, load_settings
-from codesign.loop.space import channel_levels
+from codesign.runs.designs import Designs
+from codesign.runs.search_run import prepare
+from codesign.runs.search_settings import SpaceSettings, load_settings
+from codesign.runs.space import channel_levels
 from codesign.workload import Workload
 
 SETTINGS = load_settings("configs/searches/digits.toml")
@@ -26,9 +26,9 @@ def test_ranges_of_bits_are_every_combination_widest_first():
 
 def test_shares_of_channels_need_no_analysis_and_cost_none():
     settings = replace(SETTINGS, space=replace(SETTINGS.space, alphas=(), keep=(0.6, 0.1), multiple_of=4))
-    laboratory = Laboratory(settings=settings)
-    workload = Workload.from_torch(laboratory.build(), torch.zeros(1, 1, 8, 8), batch=64)
-    levels = channel_levels(laboratory, workload)
+    designs = Designs(settings=settings)
+    workload = Workload.from_torch(designs.fresh(0), torch.zeros(1, 1, 8, 8), batch=64)
+    levels = channel_levels(designs, workload)
     full = {name: group.channels for name, group in workload.channel_groups.items() if not group.pinned}
     assert {name: counts[0] for name, counts in levels.items()} == full
     assert set(levels.values()) == {(16, 12, 4), (32, 20, 4), (64, 40, 8)}  # rounded up to a multiple of 4
@@ -36,7 +36,7 @@ def test_shares_of_channels_need_no_analysis_and_cost_none():
     smallest = prepared.space.point(
         [len(g.levels) - 1 for g in prepared.space.groups] + [0] * len(prepared.space.layers)
     )
-    assert prepared.pricing.parts(smallest)["structure search"].latency_s == 0
+    assert prepared.run_cost.parts(smallest)["structure search"].latency_s == 0
 
 
 @pytest.mark.parametrize(

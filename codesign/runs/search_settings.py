@@ -11,7 +11,7 @@ from typing import Any
 from codesign.config import FormatChoice, load
 from codesign.design import LayerFormats, uniform
 from codesign.errors import ConfigError, located
-from codesign.nn.recipe import Training
+from codesign.nn import Recipe
 from codesign.preprocess import Transform, transform_from_config
 
 
@@ -191,7 +191,7 @@ class Settings:
     accelerator: str
     data: DataSettings
     network: NetworkSettings
-    training: Training
+    training: Recipe
     schedule: ScheduleSettings
     space: SpaceSettings
     search: SearchSettings

@@ -1,4 +1,4 @@
-"""What a search found, as one plain document: the source of `report.html`, and of nothing else."""
+"""What a search found, as plain values: the source of `report.html`, and of nothing else."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 
 from codesign.cost import CostReport
 from codesign.design import DesignPoint, LayerFormats, Role
-from codesign.loop.gains import gains_s
-from codesign.loop.pricing import Pricing
 from codesign.report import SCHEMA
+from codesign.runs.attribution import gains_s
+from codesign.runs.run_cost import RunCost
+from codesign.runs.search_settings import Settings
 from codesign.search import Measured, ParetoFront, SearchResult
 from codesign.search.agreement import Agreement
 from codesign.search.front import progress, summarise
@@ -30,7 +31,7 @@ def mean_bits(workload: Workload, point: DesignPoint) -> float:
         name: sum(getattr(point.formats_of(name), role).bits for role in _BIT_ROLES) / len(_BIT_ROLES)
         for name in layers
     }
-    return sum(macs[name] * bits[name] for name in layers) / sum(macs.values())
+    return float(sum(macs[name] * bits[name] for name in layers) / sum(macs.values()))
 
 
 def headline(
@@ -59,20 +60,18 @@ def headline(
     return text, int(first["trial"])
 
 
-def document(
-    *,
-    title: str,
-    network: str,
-    data: str,
+def report_data(
+    settings: Settings,
     method: str,
-    baselines: Mapping[str, DesignPoint],
     result: SearchResult,
-    pricing: Pricing,
-    provenance: Mapping[str, Any],
+    run_cost: RunCost,
+    baselines: Mapping[str, DesignPoint],
+    made_with: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Everything that the report shows (schema `codesign.report.SCHEMA`).
 
     baselines : the uniform designs; speed-ups are over the first, the headline's rival is the last
+    made_with : see `provenance`
     """
     labels = list(baselines)
     leading = _leading(result.front)
@@ -80,16 +79,16 @@ def document(
     predicted = {t.index: t.proposal.predicted_accuracy for t in result.trials}
     start = baselines[labels[0]]
     table = _Formats()
-    points = [_record(m, leading, labels, predicted[m.trials[0]], start, pricing, table) for m in measured]
+    points = [_record(m, leading, labels, predicted[m.trials[0]], start, run_cost, table) for m in measured]
     best = None if result.best is None else result.best.trials[0]
     text, chosen = headline(points, labels[0], labels[-1], best)
     return {
         "schema": SCHEMA,
-        "title": title,
-        "accelerator": pricing.accelerator.name,
-        "bandwidth_bytes_per_s": pricing.accelerator.dram.bandwidth_bytes_per_s,
-        "network": network,
-        "data": data,
+        "title": settings.title,
+        "accelerator": run_cost.accelerator.name,
+        "bandwidth_bytes_per_s": run_cost.accelerator.dram.bandwidth_bytes_per_s,
+        "network": settings.network.name,
+        "data": settings.data.name,
         "method": method,
         "trainings": len(result.trials),
         "failed": [{"trial": t.index, "failure": t.failure} for t in result.trials if t.failure],
@@ -99,13 +98,13 @@ def document(
         "notes": list(result.notes),
         "phases": [phase.value for phase in Phase],
         "layers": [
-            {"name": name, "channels": _outputs(pricing.workload, name)} for name in pricing.workload.weight_layers
+            {"name": name, "channels": _outputs(run_cost.workload, name)} for name in run_cost.workload.weight_layers
         ],
         "formats": table.to_json(),
         "points": points,
         "agreement": _agreement(result.agreement),
         "progress": _progress(result, points, labels),
-        "provenance": dict(provenance),
+        "provenance": dict(made_with),
     }
 
 
@@ -138,11 +137,11 @@ def _record(
     labels: Sequence[str],
     predicted: float | None,
     start: DesignPoint,
-    pricing: Pricing,
+    run_cost: RunCost,
     table: _Formats,
 ) -> dict[str, Any]:
     """One design, with what the report shows of it."""
-    point, workload = measured.point, pricing.workload
+    point, workload = measured.point, run_cost.workload
     smaller = workload.with_channels(dict(point.channels))
     low, high = measured.interval
     return {
@@ -152,7 +151,7 @@ def _record(
         "front": measured.trials[0] in leading,
         "leading": leading.get(measured.trials[0], False),
         "latency_s": measured.latency_s,
-        "energy_j": pricing.energy_j(point),
+        "energy_j": run_cost.energy_j(point),
         "accuracy": measured.accuracy,
         "accuracy_low": max(0.0, low),
         "accuracy_high": min(1.0, high),
@@ -161,11 +160,11 @@ def _record(
         "parameters": smaller.parameters,
         "macs": smaller.macs,
         "mean_bits": mean_bits(workload, point),
-        "phases_s": {name: cost.latency_s for name, cost in pricing.parts(point).items()},
-        "gains_s": gains_s(pricing, start, point),
+        "phases_s": {name: cost.latency_s for name, cost in run_cost.parts(point).items()},
+        "gains_s": gains_s(run_cost, start, point),
         "channels": [_outputs(smaller, name) for name in smaller.weight_layers],
         "formats": [table.index(point.formats_of(name)) for name in workload.weight_layers],
-        "roofline": _roofline(pricing.step(point), list(workload.weight_layers)),
+        "roofline": _roofline(run_cost.step(point), list(workload.weight_layers)),
     }
 
 

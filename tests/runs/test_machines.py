@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from codesign.cli import main
-from codesign.loop.hardware import HardwareLoop, machines_of
-from codesign.loop.run import prepare
-from codesign.loop.settings import HardwareSettings, Limits, load_settings
-from codesign.loop.space import baseline_points
+from codesign.runs.machines import HardwareLoop, machines_of
+from codesign.runs.search_run import prepare
+from codesign.runs.search_settings import HardwareSettings, Limits, load_settings
+from codesign.runs.space import baseline_points
 from codesign.search import Measurement, Origin, Proposal, Trial, read_trials
 from codesign.search.front import summarise
 from codesign.whatif.axes import with_values
@@ -53,10 +53,10 @@ def test_every_machine_gets_its_fastest_accurate_design(config, run):
     for row in rows:
         values = {key: float(row[key]) for key in ("array.rows", "dram.bandwidth_bytes_per_s")}
         values["array.rows"] = int(values["array.rows"])
-        pricing = replace(prepared.pricing, accelerator=with_values(prepared.pricing.accelerator, values))
-        fastest = min(good, key=lambda m: pricing.latency_s(m.point))
-        assert float(row["latency_s"]) == pytest.approx(pricing.latency_s(fastest.point))
-        assert float(row["area_um2"]) == pytest.approx(pricing.area_um2)
+        run_cost = replace(prepared.run_cost, accelerator=with_values(prepared.run_cost.accelerator, values))
+        fastest = min(good, key=lambda m: run_cost.latency_s(m.point))
+        assert float(row["latency_s"]) == pytest.approx(run_cost.latency_s(fastest.point))
+        assert float(row["area_um2"]) == pytest.approx(run_cost.area_um2)
         smaller = [r for r in rows if float(r["area_um2"]) <= float(row["area_um2"])]
         assert (row["leading"] == "True") == (float(row["latency_s"]) == min(float(r["latency_s"]) for r in smaller))
     assert json.loads((run / "run.json").read_text())["hardware"][0]["trial"] == int(rows[0]["trial"])
@@ -90,7 +90,7 @@ def test_what_is_trained_further_should_be_faster_on_a_machine_than_anything_mea
             batch=0,
             batch_size=1,
             proposal=Proposal(point=space.point(choice), origin=origin, seed=index),
-            latency_s=prepared.pricing.latency_s(space.point(choice)),
+            latency_s=prepared.run_cost.latency_s(space.point(choice)),
             metrics=(),
             measurement=Measurement(accuracy=accuracy, standard_error=0.001),
             failure="",
@@ -106,16 +106,16 @@ def test_what_is_trained_further_should_be_faster_on_a_machine_than_anything_mea
         machines=prepared.machines,
         space=space,
         limits=Limits(accuracy=0.86),
-        baselines=baseline_points(prepared.pricing.workload, settings.space),
+        baselines=baseline_points(prepared.run_cost.workload, settings.space),
         trainings=3,
     )
     ideas = loop.ideas(trials)
     assert 1 <= len(ideas) <= 3
-    bests = [(v.machine.pricing, v.latency_s) for v in loop.verdicts(trials)]
+    bests = [(v.machine.run_cost, v.latency_s) for v in loop.verdicts(trials)]
     for idea in ideas:
         assert idea.point not in {t.point for t in trials}
         assert idea.predicted_accuracy >= 0.86
-        assert any(pricing.latency_s(idea.point) < best_s for pricing, best_s in bests)
+        assert any(run_cost.latency_s(idea.point) < best_s for run_cost, best_s in bests)
     spent = [trial(100 + i, space.choice(idea.point), Origin.FURTHER) for i, idea in enumerate(ideas)]
     assert len(loop.ideas([*trials, *spent])) <= 3 - len(spent)
 
@@ -132,7 +132,7 @@ def test_what_is_trained_further_should_be_faster_on_a_machine_than_anything_mea
 )
 def test_a_machine_that_cannot_be_is_named_before_anything_is_trained(vary, limits, message, config):
     settings = load_settings(config)
-    pricing = prepare(settings, str(config)).pricing
-    points = baseline_points(pricing.workload, settings.space)
+    run_cost = prepare(settings, str(config)).run_cost
+    points = baseline_points(run_cost.workload, settings.space)
     with pytest.raises(Exception, match=message.replace("(", r"\(")):
-        machines_of(pricing, HardwareSettings(vary=vary), Limits(**limits), points)
+        machines_of(run_cost, HardwareSettings(vary=vary), Limits(**limits), points)

@@ -12,9 +12,9 @@ from typing import Any
 
 from codesign.design import DesignPoint
 from codesign.errors import ConfigError, InfeasibleError, located
-from codesign.loop.pricing import Pricing
-from codesign.loop.settings import HardwareSettings, Limits
-from codesign.loop.space import layer_costs
+from codesign.runs.run_cost import RunCost
+from codesign.runs.search_settings import HardwareSettings, Limits
+from codesign.runs.space import layer_costs
 from codesign.search import Idea, Learnt, Measured, Metric, Origin, Predicted, Space, Trial, learn
 from codesign.search.front import summarise
 from codesign.search.tables import LayerCost
@@ -28,7 +28,7 @@ class Machine:
     """One of the accelerators. values : key of its file -> what it was set to."""
 
     values: dict[str, Any]
-    pricing: Pricing
+    run_cost: RunCost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ class Verdict:
 
 
 def machines_of(
-    pricing: Pricing, settings: HardwareSettings, limits: Limits, baselines: Mapping[str, DesignPoint]
+    run_cost: RunCost, settings: HardwareSettings, limits: Limits, baselines: Mapping[str, DesignPoint]
 ) -> tuple[Machine, ...]:
     """Every combination of the varied keys whose area the limit allows.
 
@@ -62,20 +62,20 @@ def machines_of(
     CostError : a machine that cannot run one of the baselines
     InfeasibleError : no combination is small enough
     """
-    axes = axes_of(settings.vary, pricing.accelerator)
+    axes = axes_of(settings.vary, run_cost.accelerator)
     for axis in axes:
-        if axis.key not in accelerator_keys(pricing.accelerator):
+        if axis.key not in accelerator_keys(run_cost.accelerator):
             raise ConfigError(f"vary '{axis.key}': is no key of an accelerator; the space of the search has the rest")
     found = []
     for values in itertools.product(*(axis.values for axis in axes)):
         named = {axis.key: value for axis, value in zip(axes, values, strict=True)}
         found.append(
-            Machine(values=named, pricing=replace(pricing, accelerator=with_values(pricing.accelerator, named)))
+            Machine(values=named, run_cost=replace(run_cost, accelerator=with_values(run_cost.accelerator, named)))
         )
     most = limits.area_um2
-    allowed = [m for m in found if most is None or m.pricing.area_um2 <= most]
+    allowed = [m for m in found if most is None or m.run_cost.area_um2 <= most]
     if not allowed:
-        least = min(m.pricing.area_um2 for m in found)
+        least = min(m.run_cost.area_um2 for m in found)
         raise InfeasibleError(
             f"none of the {len(found)} machines has area_um2 <= {most:g}, the smallest has {least:.4g}; raise the limit, "
             "or vary towards smaller arrays and memories"
@@ -83,7 +83,7 @@ def machines_of(
     for machine in allowed:
         with located(f"{', '.join(f'{key}={value}' for key, value in machine.values.items())}"):
             for point in baselines.values():
-                machine.pricing.latency_s(point)
+                machine.run_cost.latency_s(point)
     return tuple(allowed)
 
 
@@ -96,7 +96,7 @@ class _Known:
 
 @dataclass(frozen=True, kw_only=True)
 class HardwareLoop:
-    """Solves the space for each machine by what the trials have taught, and names what is worth a training.
+    """Solves the space for each machine by what the trials have taught, and names what is worth a training run.
 
     limits : its accuracy is the floor; without one, what the last baseline was measured at
     trainings : designs that may be trained because they are best on some machine
@@ -147,9 +147,9 @@ class HardwareLoop:
         """What has been priced on each machine: the model changes with every training, the machines do not."""
         return [
             _Known(
-                layer_costs=layer_costs(machine.pricing, self.space),
-                latency_s=cache(machine.pricing.latency_s),
-                energy_j=cache(machine.pricing.energy_j),
+                layer_costs=layer_costs(machine.run_cost, self.space),
+                latency_s=cache(machine.run_cost.latency_s),
+                energy_j=cache(machine.run_cost.energy_j),
             )
             for machine in self.machines
         ]
@@ -167,7 +167,7 @@ class HardwareLoop:
         limits = self.limits
         metrics = {
             "energy_j": Metric(cost=known.energy_j, limit=limits.energy_j, layer_cost=known.layer_costs["energy_j"]),
-            "peak_memory_bytes": Metric(cost=machine.pricing.peak_memory_bytes, limit=limits.peak_memory_bytes),
+            "peak_memory_bytes": Metric(cost=machine.run_cost.peak_memory_bytes, limit=limits.peak_memory_bytes),
         }
         priced = sorted(((known.latency_s(m.point), m) for m in good), key=lambda pair: pair[0])
         within = (
@@ -196,20 +196,20 @@ class HardwareLoop:
 
 
 def _leads(verdict: Verdict, others: Sequence[Verdict]) -> bool:
-    mine = verdict.machine.pricing.area_um2, verdict.latency_s
+    mine = verdict.machine.run_cost.area_um2, verdict.latency_s
     if verdict.measured is None:
         return False
-    theirs = [(v.machine.pricing.area_um2, v.latency_s) for v in others]
+    theirs = [(v.machine.run_cost.area_um2, v.latency_s) for v in others]
     return not any(a <= mine[0] and s <= mine[1] and (a, s) != mine for a, s in theirs)
 
 
 def rows_of(verdicts: Sequence[Verdict], rival: str) -> list[dict[str, Any]]:
     """Plain rows, smallest machine first; rival : label of the last baseline."""
-    order = sorted(verdicts, key=lambda v: (v.machine.pricing.area_um2, v.latency_s))
+    order = sorted(verdicts, key=lambda v: (v.machine.run_cost.area_um2, v.latency_s))
     return [
         {
             **verdict.machine.values,
-            "area_um2": verdict.machine.pricing.area_um2,
+            "area_um2": verdict.machine.run_cost.area_um2,
             "trial": None if verdict.measured is None else verdict.measured.trials[0],
             "latency_s": None if verdict.measured is None else verdict.latency_s,
             "energy_j": None if verdict.measured is None else verdict.energy_j,

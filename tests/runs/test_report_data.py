@@ -2,7 +2,7 @@
 
 import pytest
 
-from codesign.loop.document import headline
+from codesign.runs.report_data import headline
 
 
 def point(trial, latency_s, accuracy, label=""):

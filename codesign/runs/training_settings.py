@@ -1,4 +1,4 @@
-"""The configuration of one training with pruning stages, as it stands in configs/training/*.toml."""
+"""The configuration of one training run with pruning stages, as it stands in configs/training/*.toml."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 from codesign.config import FormatChoice, load
 from codesign.design import LayerFormats, uniform
 from codesign.errors import ConfigError
-from codesign.loop.settings import DataSettings, NetworkSettings, pipeline_of
-from codesign.nn.recipe import Training
-from codesign.prune.settings import StructureConfig
+from codesign.nn import Recipe
+from codesign.prune import StructureConfig
+from codesign.runs.search_settings import DataSettings, NetworkSettings, pipeline_of
 
 
 class Sample(StrEnum):
@@ -84,9 +84,9 @@ class FormatSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSettings:
-    """One training.
+    """One training run.
 
-    network, start : a fresh network, or a folder that `codesign apply` or an earlier training wrote
+    network, start : a fresh network, or a folder that `codesign apply` or an earlier training run wrote
     formats : left out, a start brings its own, and a fresh network is trained in float32
     accelerator : for which each stage is priced
     device : where torch trains: cpu, cuda, ...; transforms : filters of the training images, as in a search, on the CPU
@@ -95,7 +95,7 @@ class TrainingSettings:
     title: str
     accelerator: str
     data: DataSettings
-    training: Training
+    training: Recipe
     stages: tuple[StageSettings, ...]
     network: NetworkSettings | None = None
     start: str | None = None
@@ -117,5 +117,5 @@ class TrainingSettings:
 
 
 def load_training_settings(path: str | Path) -> TrainingSettings:
-    """The configuration of a training from its TOML file."""
+    """The configuration of a training run from its TOML file."""
     return load(TrainingSettings, path)

@@ -1,4 +1,4 @@
-"""What a whole training run of a design costs on the accelerator: its stages, priced step by step."""
+"""What a training run costs on the accelerator: the sum over its stages of steps x the cost of a step."""
 
 from __future__ import annotations
 
@@ -9,18 +9,58 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from codesign.cost import Cost, CostReport, Optimizer, option_table, simulate
-from codesign.cost.report import area_um2
+from codesign.cost import Cost, CostReport, area_um2, option_table, simulate
 from codesign.design import DesignPoint, LayerFormats
 from codesign.hardware import Accelerator
+from codesign.optimizers import Optimizer
 from codesign.workload import Phase, Workload
 
 STRUCTURE_SEARCH = "structure search"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pricing:
-    """Prices runs that train with all channels for `dense_steps`, cut, and train on to `steps`.
+class PricedStage:
+    """Training steps of a network with the channels and in the formats of `point`.
+
+    sampling : no training, but the forward passes of a structure search
+    """
+
+    point: DesignPoint
+    steps: int
+    sampling: bool = False
+
+
+def cost_of(
+    stages: Sequence[PricedStage], workload: Workload, accelerator: Accelerator, optimizer: Optimizer
+) -> dict[str, Cost]:
+    """Cost of the stages of a run by phase of training, and of its structure searches.
+
+    workload : with all channels
+    """
+    parts = {**{phase.value: Cost() for phase in Phase}, STRUCTURE_SEARCH: Cost()}
+    steps: dict[DesignPoint, dict[Phase, Cost]] = {}
+    for stage in stages:
+        if stage.point not in steps:
+            steps[stage.point] = simulate(workload, stage.point, accelerator, optimizer=optimizer).by_phase()
+        step = steps[stage.point]
+        if stage.sampling:
+            parts[STRUCTURE_SEARCH] += stage.steps * step[Phase.FORWARD]
+        else:
+            for phase in Phase:
+                parts[phase.value] += stage.steps * step[phase]
+    return parts
+
+
+def latency_s_of(
+    stages: Sequence[PricedStage], workload: Workload, accelerator: Accelerator, optimizer: Optimizer
+) -> float:
+    """Seconds of the stages of a run."""
+    return sum(cost.latency_s for cost in cost_of(stages, workload, accelerator, optimizer).values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunCost:
+    """Prices designs that train with all channels for `dense_steps`, are cut, and train on to `steps`.
 
     structure_images : images that the structure search propagates (forward only) at the cut; a design that keeps all of
         its channels is not charged for it
@@ -33,20 +73,20 @@ class Pricing:
     steps: int
     structure_images: int
 
+    def stages(self, point: DesignPoint) -> list[PricedStage]:
+        """The run of a design."""
+        if not point.channels:
+            return [PricedStage(point=point, steps=self.steps)]
+        dense, batches = replace(point, channels=()), math.ceil(self.structure_images / self.workload.batch)
+        return [
+            PricedStage(point=dense, steps=self.dense_steps),
+            PricedStage(point=dense, steps=batches, sampling=True),
+            PricedStage(point=point, steps=self.steps - self.dense_steps),
+        ]
+
     def parts(self, point: DesignPoint) -> dict[str, Cost]:
         """Cost of a whole run by phase of training, and of the structure search."""
-        dense_point = replace(point, channels=())
-        dense = simulate(self.workload, dense_point, self.accelerator, optimizer=self.optimizer).by_phase()
-        if not point.channels:
-            parts = {phase.value: self.steps * dense[phase] for phase in Phase}
-            return {**parts, STRUCTURE_SEARCH: Cost()}
-        cut = simulate(self.workload, point, self.accelerator, optimizer=self.optimizer).by_phase()
-        parts = {
-            phase.value: self.dense_steps * dense[phase] + (self.steps - self.dense_steps) * cut[phase]
-            for phase in Phase
-        }
-        batches = math.ceil(self.structure_images / self.workload.batch)
-        return {**parts, STRUCTURE_SEARCH: batches * dense[Phase.FORWARD]}
+        return cost_of(self.stages(point), self.workload, self.accelerator, self.optimizer)
 
     def step(self, point: DesignPoint) -> CostReport:
         """One training step with the channels of the point, as every step after the cut is."""

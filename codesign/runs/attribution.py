@@ -8,12 +8,12 @@ from dataclasses import replace
 from itertools import combinations
 
 from codesign.design import DesignPoint, LayerFormats, Role
-from codesign.loop.pricing import Pricing
+from codesign.runs.run_cost import RunCost
 
 PRUNING = "pruning"
 
 
-def gains_s(pricing: Pricing, start: DesignPoint, end: DesignPoint) -> dict[str, float]:
+def gains_s(run_cost: RunCost, start: DesignPoint, end: DesignPoint) -> dict[str, float]:
     """Seconds of a whole run that each change from `start` to `end` saves; they add up to the difference.
 
     The changes are the channels and the format of each role in all layers; those that are the same in both are left
@@ -24,7 +24,7 @@ def gains_s(pricing: Pricing, start: DesignPoint, end: DesignPoint) -> dict[str,
     layers = sorted({name for point in (start, end) for name, _ in point.formats})
     changes = [PRUNING] if start.channels != end.channels else []
     changes += [role for role in Role if _differs(start, end, layers, role)]
-    latency_s = {made: pricing.latency_s(_between(start, end, layers, made)) for made in _subsets(changes)}
+    latency_s = {made: run_cost.latency_s(_between(start, end, layers, made)) for made in _subsets(changes)}
     count = len(changes)
     saved = {}
     for change in changes:

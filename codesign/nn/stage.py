@@ -1,21 +1,27 @@
-"""Training and measuring: plain SGD with momentum or Adam, a learning-rate schedule, one pass of evaluation."""
+"""One stage of a training run: a network in its formats, its optimizer, some steps of the schedule, one evaluation."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from typing import assert_never
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
+from codesign.design import DesignPoint
 from codesign.errors import ConfigError
+from codesign.formats import FLOAT32, FloatFormat
 from codesign.nn.augment import crop_and_flip
 from codesign.nn.data import Dataset
-from codesign.nn.recipe import MOMENTUM, Optimizer, Training
+from codesign.nn.lowp import Formats, convert, round_optimizer_state, strip
+from codesign.nn.recipe import MOMENTUM, Recipe
+from codesign.optimizers import Optimizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,13 +94,76 @@ class Accuracy:
         return math.sqrt(share * (1 - share) / self.count)
 
 
-@dataclass(slots=True, kw_only=True)
-class Cost:
-    """What a piece of training took on this machine."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """What a piece of a training run took on this machine: optimizer steps and seconds."""
 
     steps: int = 0
     wall_s: float = 0.0
     cpu_s: float = 0.0
+
+    def __add__(self, other: Effort) -> Effort:
+        return Effort(steps=self.steps + other.steps, wall_s=self.wall_s + other.wall_s, cpu_s=self.cpu_s + other.cpu_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Optimizer steps `first` to `last` of a learning-rate schedule of `total` steps."""
+
+    first: int
+    last: int
+    total: int
+
+
+@dataclass(slots=True, kw_only=True)
+class TrainingState:
+    """A network in the course of its training: all that changes from step to step.
+
+    network : computes in `formats`, but inside `plain`
+    generator : order of the images still to come
+    formats : of the layers; None: float32 everywhere
+    """
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+    formats: Formats | None = None
+
+    @classmethod
+    def begin(cls, network: nn.Module, recipe: Recipe, *, seed: int, formats: Formats | None = None) -> TrainingState:
+        """Before the first step. seed : of the order of the images and of what a transform draws."""
+        if formats is not None:
+            convert(network, formats)
+        return cls(
+            network=network,
+            optimizer=make_optimizer(network, recipe),
+            generator=torch.Generator().manual_seed(seed),
+            formats=formats,
+        )
+
+    @contextmanager
+    def plain(self) -> Iterator[nn.Module]:
+        """The network with float32 layers, as it may be cut, saved and analysed. Formats with a memory begin it anew."""
+        strip(self.network)
+        yield self.network
+        if self.formats is not None:
+            convert(self.network, self.formats)
+
+    @contextmanager
+    def rounded_optimizer(self) -> Iterator[None]:
+        """Momentum or moments of each layer are rounded to the format that a design gives them; master weights are not."""
+        by_format: dict[FloatFormat, list[nn.Parameter]] = {}
+        if isinstance(self.formats, DesignPoint):
+            for name, module in self.network.named_modules():
+                fmt = self.formats.formats_of(name).optimizer_state
+                if fmt != FLOAT32:
+                    by_format.setdefault(fmt, []).extend(module.parameters(recurse=False))
+        handles = [round_optimizer_state(self.optimizer, fmt, parameters=own) for fmt, own in by_format.items()]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
 
 def batches(data: TrainingData, batch: int, steps: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
@@ -111,73 +180,67 @@ def batches(data: TrainingData, batch: int, steps: int, generator: torch.Generat
             done += 1
 
 
-def make_optimizer(network: nn.Module, training: Training) -> torch.optim.Optimizer:
+def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The optimizer over all parameters; vectors (biases, batch norm) get no weight decay."""
     matrices = [p for p in network.parameters() if p.ndim > 1]
     vectors = [p for p in network.parameters() if p.ndim <= 1]
     groups = [
-        {"params": matrices, "weight_decay": training.weight_decay},
+        {"params": matrices, "weight_decay": recipe.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    match training.optimizer:
+    match recipe.optimizer:
         case Optimizer.SGD:
-            return torch.optim.SGD(groups, lr=training.learning_rate)
+            return torch.optim.SGD(groups, lr=recipe.learning_rate)
         case Optimizer.MOMENTUM:
-            return torch.optim.SGD(groups, lr=training.learning_rate, momentum=MOMENTUM, nesterov=True)
+            return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=MOMENTUM, nesterov=True)
         case Optimizer.ADAM:
-            return torch.optim.AdamW(groups, lr=training.learning_rate)
+            return torch.optim.AdamW(groups, lr=recipe.learning_rate)
+    assert_never(recipe.optimizer)
 
 
 def train(
-    network: nn.Module,
+    state: TrainingState,
     data: TrainingData,
-    training: Training,
+    recipe: Recipe,
+    span: Span,
     *,
-    steps: int,
-    generator: torch.Generator,
-    optimizer: torch.optim.Optimizer | None = None,
-    first_step: int = 0,
-    total_steps: int | None = None,
     transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
     on_step: Callable[[int, float], None] | None = None,
-) -> tuple[Cost, bool]:
-    """Train `network` in place for `steps` steps; return what it took and whether the loss stayed finite.
+) -> tuple[Effort, bool]:
+    """Train the network of `state` in place over `span`; return what it took and whether the loss stayed finite.
 
     A loss that is not finite ends the training at once.
 
-    generator : order of the images
-    first_step, total_steps : where these steps lie on the learning-rate schedule (default: the whole of it)
     transform : applied to each batch of training images, with pixel values in [0, 1] as in the data set; what it draws
         from torch's default generator is a function of the generator's seed and of the step alone
-    on_step : called with (step, loss) after each step
+    on_step : called with (step of the schedule, loss) after each step
     """
-    optimizer = optimizer or make_optimizer(network, training)
-    total = total_steps if total_steps is not None else first_step + steps
+    network, generator, optimizer = state.network, state.generator, state.optimizer
     network.train()
-    cost = Cost()
     wall, cpu = time.perf_counter(), time.process_time()
-    finite = True
-    for index in batches(data, training.batch, steps, generator):
-        for group in optimizer.param_groups:
-            group["lr"] = training.learning_rate_at(first_step + cost.steps, total)
-        images = data.train_images[index]
-        if transform:
-            images = _transformed(images, data, transform, (generator.initial_seed(), first_step + cost.steps))
-        if training.crop_and_flip:
-            images = crop_and_flip(images, training.crop_and_flip, generator)
-        loss = functional.cross_entropy(network(images), data.train_labels[index])
-        value = loss.item()
-        if not math.isfinite(value):
-            finite = False
-            break
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        cost.steps += 1
-        if on_step:
-            on_step(first_step + cost.steps, value)
-    cost.wall_s, cost.cpu_s = time.perf_counter() - wall, time.process_time() - cpu
-    return cost, finite
+    finite, step = True, span.first
+    with state.rounded_optimizer():
+        for index in batches(data, recipe.batch, span.last - span.first, generator):
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.learning_rate_at(step, span.total)
+            images = data.train_images[index]
+            if transform:
+                images = _transformed(images, data, transform, (generator.initial_seed(), step))
+            if recipe.crop_and_flip:
+                images = crop_and_flip(images, recipe.crop_and_flip, generator)
+            loss = functional.cross_entropy(network(images), data.train_labels[index])
+            value = loss.item()
+            if not math.isfinite(value):
+                finite = False
+                break
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            optimizer.step()
+            step += 1
+            if on_step:
+                on_step(step, value)
+    wall_s, cpu_s = time.perf_counter() - wall, time.process_time() - cpu
+    return Effort(steps=step - span.first, wall_s=wall_s, cpu_s=cpu_s), finite
 
 
 def _transformed(

@@ -12,12 +12,12 @@ from torch import nn
 from codesign.config import structure
 from codesign.design import DesignPoint
 from codesign.errors import ConfigError, RunDirectoryError
-from codesign.loop.laboratory import Laboratory, fresh_network, load_data
-from codesign.loop.settings import DataSettings, NetworkSettings, load_settings
-from codesign.nn.lowp import convert, strip
-from codesign.nn.train import evaluate
+from codesign.nn import convert, strip
 from codesign.prune import load_pruned, save_pruned
 from codesign.records import read_toml
+from codesign.runs.designs import Designs
+from codesign.runs.search_settings import DataSettings, NetworkSettings, load_settings
+from codesign.runs.trainer import fresh_network, load_data
 from codesign.search import Trial, read_trials
 
 CONFIG, DESIGN, ONNX = "config.toml", "design.toml", "network.onnx"  # beside what `save_pruned` writes
@@ -54,13 +54,13 @@ def apply_point(run: Path, index: int, out: Path) -> Applied:
     config.toml : the configuration of the run, from which `load_applied` builds the dense network
     """
     trial = trial_of(run, index)
-    laboratory = Laboratory(settings=load_settings(run / CONFIG))
-    network = laboratory.run(trial.point, trial.proposal.seed, trial.proposal.fidelity).network
+    designs = Designs(settings=load_settings(run / CONFIG))
+    network = designs.train(trial.point, trial.proposal.seed, trial.proposal.fidelity).network
     strip(network)
     save_applied(network, trial.point, (run / CONFIG).read_text(encoding="utf-8"), out)
     loaded, point = load_applied(out)
     convert(loaded, point)
-    return Applied(trial=trial, accuracy=evaluate(loaded, laboratory.data).top1)
+    return Applied(trial=trial, accuracy=designs.trainer.measure(loaded).top1)
 
 
 def export_onnx(folder: Path) -> Path:
@@ -92,7 +92,7 @@ def export_onnx(folder: Path) -> Path:
 
 
 def load_applied(folder: Path) -> tuple[nn.Module, DesignPoint]:
-    """The network of a folder that `apply_point` or a training wrote, in float32, and its design.
+    """The network of a folder that `apply_point` or a training run wrote, in float32, and its design.
 
     `convert(network, point)` makes it compute in its formats.
     """
@@ -105,5 +105,5 @@ def load_applied(folder: Path) -> tuple[nn.Module, DesignPoint]:
     except KeyError as error:
         raise RunDirectoryError(f"{folder / CONFIG} has no table {error}; it was not written by codesign") from error
     dataset, _ = load_data(structure(data, DataSettings, f"{folder / CONFIG}: data"))
-    dense = fresh_network(structure(network, NetworkSettings, f"{folder / CONFIG}: network"), dataset)
+    dense = fresh_network(structure(network, NetworkSettings, f"{folder / CONFIG}: network"), dataset, seed=0)
     return load_pruned(dense, folder), DesignPoint.from_json(read_toml(folder / DESIGN))

@@ -1,4 +1,4 @@
-"""A cut in the course of a training: find the structure, choose the channels, remove them."""
+"""A cut in the course of a training run: find the structure, choose the channels, remove them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from codesign.cost import Optimizer, option_table
+from codesign.cost import option_table
 from codesign.design import DesignPoint
 from codesign.hardware import Accelerator
-from codesign.loop.schedule import CutSettings, Ranking, Sample
+from codesign.optimizers import Optimizer
 from codesign.prune import (
     ChannelGroups,
     FoundStructure,
@@ -23,6 +23,7 @@ from codesign.prune import (
     pca_channel_counts,
     random_importance,
 )
+from codesign.runs.training_settings import CutSettings, Ranking, Sample
 from codesign.workload import Workload
 
 BATCH = 256  # images propagated at once by a structure search
@@ -43,7 +44,7 @@ def find_structure(
 ) -> FoundStructure:
     """Channel counts by PCA of the first `settings.images` of `images`, or of as many random ones of their shape."""
     if settings.sample is Sample.DATA:
-        batches = iter(images[: settings.images].split(BATCH))
+        batches = iter(torch.split(images[: settings.images], BATCH))
     else:
         noise = noise_batches(images.shape[1:], settings.images, chance(seed), batch=BATCH)
         batches = (batch.to(images.device) for batch in noise)

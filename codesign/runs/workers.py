@@ -1,7 +1,8 @@
-"""Where trainings run: this process, or a Dask cluster."""
+"""Where training runs are done: this process, or a Dask cluster."""
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import Any
 from codesign.errors import ConfigError
 from codesign.search.run import Evaluate
 
-RETRIES = 2  # a training whose worker was killed is run again elsewhere, this often
+RETRIES = 2  # a training run whose worker was killed is done again elsewhere, this often
 
 
 @contextmanager
@@ -20,21 +21,23 @@ def training_processes(count: int, scheduler: str | None) -> Iterator[Evaluate]:
         yield map
         return
     try:
-        from distributed import Client, LocalCluster, as_completed
+        distributed = importlib.import_module("distributed")  # without types of its own
     except ImportError as error:
         raise ConfigError(f"more than one process needs Dask ({error}); pip install 'codesign[dask]'") from error
     for name in ("distributed", "distributed.nanny", "distributed.worker", "distributed.scheduler"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # a worker that ends late is no news; failed trainings are
+        logging.getLogger(name).setLevel(
+            logging.CRITICAL
+        )  # a worker that ends late is no news; failed training runs are
     try:
-        cluster = scheduler or LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None)
-        client = Client(cluster, timeout=30)
+        cluster = scheduler or distributed.LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None)
+        client = distributed.Client(cluster, timeout=30)
     except OSError as error:
         raise ConfigError(f"--scheduler {scheduler}: no scheduler answers ({error})") from error
     try:
 
         def evaluate(function: Callable[[Any], Any], jobs: Iterable[Any], /) -> Iterator[Any]:
             futures = [client.submit(function, job, pure=False, retries=RETRIES) for job in jobs]
-            for _, result in as_completed(futures, with_results=True):
+            for _, result in distributed.as_completed(futures, with_results=True):
                 yield result
 
         yield evaluate

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from codesign.design import DesignPoint, uniform
-from codesign.loop.laboratory import Laboratory
-from codesign.loop.pricing import Pricing
-from codesign.loop.settings import SpaceSettings
-from codesign.nn.run import run_dense
 from codesign.prune import StructureConfig, channel_groups, counts_from_spectra, layer_spectra
+from codesign.runs.designs import Designs
+from codesign.runs.pruning import BATCH
+from codesign.runs.run_cost import RunCost
+from codesign.runs.search_settings import SpaceSettings
 from codesign.search import Group, SearchLayer, Space, levels_from_ratios
 from codesign.search.tables import LayerCost
 from codesign.workload import Workload
@@ -21,14 +17,14 @@ from codesign.workload import Workload
 DEFAULT = uniform("fp32")  # of everything that is no layer of the space: the loss
 
 
-def channel_levels(laboratory: Laboratory, workload: Workload) -> dict[str, tuple[int, ...]]:
+def channel_levels(designs: Designs, workload: Workload) -> dict[str, tuple[int, ...]]:
     """Channel group -> counts to choose from, the full count first, for every group whose channels may leave.
 
     By `keep`, shares of the channels. By `alphas`: one network is trained for the dense part of a run, in float32; the
     PCA of its feature maps on `structure_images` training images gives a count for each alpha (layers that are tied take
     the largest that one of them asks for). Counts are rounded up to a multiple.
     """
-    settings = laboratory.settings.space
+    settings = designs.settings.space
     free = {name: group for name, group in workload.channel_groups.items() if not group.pinned}
     if settings.keep:
         return {
@@ -39,21 +35,12 @@ def channel_levels(laboratory: Laboratory, workload: Workload) -> dict[str, tupl
             )
             for name, group in free.items()
         }
-    data = laboratory.data
-    network = run_dense(
-        build=laboratory.build,
-        data=data,
-        training=laboratory.settings.training,
-        dense_steps=laboratory.dense_steps,
-        steps=laboratory.steps,
-        seed=laboratory.settings.search.seed,
-        transform=laboratory.transform,
-    )
+    network, images = designs.dense_network(), designs.trainer.images.train_images
     producers = [layer for group in free.values() for layer in group.producers]
-    groups = channel_groups(network, data.train_images[:1])
+    groups = channel_groups(network, images[:1])
     configs = [StructureConfig(alpha=alpha, floor=settings.floor) for alpha in settings.alphas]
-    images = data.train_images[: settings.structure_images]
-    spectra = layer_spectra(network, torch.split(images, 256), configs[0], producers)
+    sample = torch.split(images[: settings.structure_images], BATCH)
+    spectra = layer_spectra(network, sample, configs[0], producers)
     counts = [counts_from_spectra(groups, spectra, config).counts for config in configs]
     return {
         name: levels_from_ratios(
@@ -82,15 +69,15 @@ def search_space(workload: Workload, levels: dict[str, tuple[int, ...]], setting
     )
 
 
-def layer_costs(pricing: Pricing, space: Space) -> dict[str, LayerCost]:
+def layer_costs(run_cost: RunCost, space: Space) -> dict[str, LayerCost]:
     """`latency_s` and `energy_j` of a whole run, each as a function that a search asks for the table of a layer."""
     levels, formats = {group.name: group.levels for group in space.groups}, list(space.layers[0].formats.values())
-    tables = pricing.layer_tables(levels, formats)
-    return {cost: partial(_table_of, by_name) for cost, by_name in tables.items()}
+    tables = run_cost.layer_tables(levels, formats)
 
+    def table_of(name: str) -> LayerCost:
+        return lambda layer: tables[name][layer.name]
 
-def _table_of(by_name: dict[str, npt.NDArray[np.float64]], layer: SearchLayer) -> npt.NDArray[np.float64]:
-    return by_name[layer.name]
+    return {name: table_of(name) for name in tables}
 
 
 def baseline_points(workload: Workload, settings: SpaceSettings) -> dict[str, DesignPoint]:
