@@ -75,6 +75,32 @@ static inline int64_t transfer_cycles(const computer *machine, int64_t bits) {
     return machine->dram_latency_cycles + whole + ((double)whole < exact);
 }
 
+/* The least whole number that is not below x >= 0. */
+static inline double ceiling(double x) {
+    if (!(x < 0x1p53)) return x; /* whole already */
+    const double whole = (double)(int64_t)x;
+    return whole + (whole < x);
+}
+
+/* Cycles of a pass: the lanes are busy while the channel, an access latency later, moves its bits. */
+typedef struct {
+    double busy, moving;
+} pass_cycles;
+
+static inline pass_cycles cycles_of_pass(const cs_machine *machine, double operations, double traffic_bits) {
+    return (pass_cycles){ceiling(operations / (double)machine->lanes),
+                         traffic_bits > 0 ? (double)machine->dram_latency_cycles +
+                                                ceiling(traffic_bits / machine->dram_bits_per_cycle)
+                                          : 0};
+}
+
+static inline double longest(const pass_cycles *cycles) {
+    return cycles->busy > cycles->moving ? cycles->busy : cycles->moving;
+}
+
+/* Every bit of a pass is in on-chip memory once in and once out. */
+static inline double pass_sram_bits(double traffic_bits) { return 2 * traffic_bits; }
+
 /* Folds of a tile on one array, and the cycles of each. */
 int64_t tile_folds(const computer *machine, cs_dataflow dataflow, int64_t m, int64_t n, int64_t k_steps);
 int64_t fold_cycles(const computer *machine, cs_dataflow dataflow, int64_t m, int64_t n, int64_t k_steps);

@@ -11,14 +11,13 @@ from typing import Any
 from codesign.cli.cost_tables import print_explanation, print_report, print_scalesim
 from codesign.cli.layer import add_layer_options, simulate_layers
 from codesign.config import FormatChoice, load
-from codesign.cost import Cost, CostReport, Optimizer, Scales, best_lever, levers, simulate
-from codesign.cost.scales import NO_SCALES
+from codesign.cost import NO_SCALES, Cost, CostReport, Optimizer, Scales, best_lever, levers, simulate
 from codesign.cost.scalesim import simulate_scalesim
 from codesign.design import DesignPoint, LayerFormats, uniform
 from codesign.errors import ConfigError, ModelError
 from codesign.hardware import Accelerator, load_accelerator
 from codesign.nn.data import import_function
-from codesign.whatif.grids import kept_channels
+from codesign.whatif import kept_channels
 from codesign.workload import Workload, builtin_workload, workload_names
 
 

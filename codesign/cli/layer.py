@@ -10,10 +10,9 @@ import sys
 from typing import Any
 
 from codesign.cli.cost_tables import print_report
-from codesign.cost import CostReport, Scales, simulate
+from codesign.cost import NO_SCALES, CostReport, Scales, simulate
 from codesign.cost.folds import folds_of
 from codesign.cost.lower import Product, products
-from codesign.cost.scales import NO_SCALES
 from codesign.cost.scalesim import ScaleSimCase, ScaleSimConvolution, counts_record, scalesim
 from codesign.cost.verify import case_of
 from codesign.design import DesignPoint, uniform

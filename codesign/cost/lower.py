@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import assert_never
 
 from codesign.design import Role
 from codesign.workload import Convolution, GemmShape, Linear, Matmul, Phase, gemm_of
@@ -45,7 +45,6 @@ _INPUT_GRAD = (Role.ERROR, Role.WEIGHT, Role.ERROR)
 _WEIGHT_GRAD = (Role.ACTIVATION, Role.ERROR, Role.GRADIENT)
 
 
-@lru_cache(maxsize=4096)
 def products(layer: Convolution | Linear | Matmul, batch: int) -> tuple[Product, ...]:
     """The matrix products of one training step: forward, input gradient (where something needs it), weight gradient."""
     match layer:
@@ -55,6 +54,8 @@ def products(layer: Convolution | Linear | Matmul, batch: int) -> tuple[Product,
             return tuple(_linear(layer, batch))
         case Matmul():
             return tuple(_matmul(layer, batch))
+        case _:
+            assert_never(layer)
 
 
 def _linear(layer: Linear, batch: int) -> list[Product]:

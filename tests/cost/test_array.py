@@ -19,6 +19,7 @@ from codesign.formats import FloatFormat
 from codesign.hardware import Dataflow
 from codesign.quantize import matmul, round_to_format
 from codesign.workload import GemmShape, single_linear
+from tests.cost.machines import machine_table
 
 SIZES = st.integers(1, 9)
 FORMATS = st.sampled_from(["float32", "bfloat16", "e4m3fn", "e5m2", "e3m2", "e2m1", "e6m9", "float16", "e0m7"])
@@ -28,7 +29,7 @@ def model_cycles(m, n, k, dataflow, rows, cols):
     """Compute cycles of the C core, all in one tile."""
     machine = {
         "rows": rows, "cols": cols, "arrays": 1, "dataflows": 1 << DATAFLOWS.index(dataflow), "sram_bits": 2**40,
-        "dram_bits_per_cycle": 1.0, "dram_latency_cycles": 0, "sram_pj_per_bit": 0.0, "dram_pj_per_bit": 0.0,
+        "dram_bits_per_cycle": 1.0, "dram_latency_cycles": 0,
     }  # fmt: skip
     columns = {name: np.zeros(1) for name in PRODUCT_COLUMNS} | {
         "m": np.array([m]), "n": np.array([n]), "k": np.array([k]), "repeats": np.ones(1), "rate": np.array([256]),
@@ -38,7 +39,7 @@ def model_cycles(m, n, k, dataflow, rows, cols):
         "dataflow": np.array([DATAFLOWS.index(dataflow)]), "order": np.zeros(1), "tile_repeats": np.ones(1),
         "tile_m": np.array([m]), "tile_n": np.array([n]), "tile_k": np.array([k]),
     }  # fmt: skip
-    return cost_columns([machine], columns, mappings=mapping)[1]["compute_cycles"][0]
+    return cost_columns(machine_table([machine]), columns, mappings=mapping)[1]["compute_cycles"][0]
 
 
 @settings(max_examples=120, deadline=None)
