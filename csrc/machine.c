@@ -7,6 +7,8 @@ static const int64_t MOST_SIDE = 65536, MOST_LATENCY = 1 << 30;
 /* The least whole number that is not below x; for what cannot be a latency, one that is refused. */
 static int64_t latency_of(double x) { return x >= 0 && x <= (double)MOST_LATENCY ? (int64_t)ceiling(x) : -1; }
 
+static int64_t bits_of(int64_t bytes) { return bytes > 0 && (double)bytes * 8 < MOST_BITS ? bytes * 8 : -1; }
+
 static cs_machine machine_of(const cs_accelerator *a) {
     const double elements = (double)a->array.rows * (double)a->array.cols * (double)a->array.count;
     return (cs_machine){
@@ -14,7 +16,7 @@ static cs_machine machine_of(const cs_accelerator *a) {
         .cols = a->array.cols,
         .arrays = a->array.count,
         .dataflows = a->dataflows,
-        .sram_bits = (double)a->sram.capacity_bytes * 8 < MOST_BITS ? a->sram.capacity_bytes * 8 : -1,
+        .sram_bits = bits_of(a->sram.capacity_bytes),
         .dram_bits_per_cycle = a->dram.bandwidth_bytes_per_s * 8 / a->array.clock_hz,
         .dram_latency_cycles = latency_of(a->dram.latency_s * a->array.clock_hz),
         .sram_pj_per_bit = a->sram.energy_pj_per_bit,

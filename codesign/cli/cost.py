@@ -11,8 +11,7 @@ from typing import Any
 from codesign.cli.cost_tables import print_explanation, print_report, print_scalesim
 from codesign.cli.layer import add_layer_options, simulate_layers
 from codesign.config import FormatChoice, load
-from codesign.cost import NO_SCALES, Cost, CostReport, Optimizer, Scales, best_lever, levers, simulate
-from codesign.cost.scalesim import simulate_scalesim
+from codesign.cost import NO_SCALES, Cost, CostReport, Optimizer, Scales, best_lever, levers, scalesim, simulate
 from codesign.design import DesignPoint, LayerFormats, uniform
 from codesign.errors import ConfigError, ModelError
 from codesign.hardware import Accelerator, load_accelerator
@@ -29,7 +28,7 @@ class FormatsFile:
     layers: dict[str, FormatChoice] = field(default_factory=dict)
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this family's commands."""
     command = commands.add_parser(
         "simulate",
@@ -174,7 +173,7 @@ def _simulate_scalesim(arguments: argparse.Namespace) -> int:
     accelerator = _accelerator(arguments)
     workload = workload_of(arguments.workload, arguments.batch)
     network = workload.with_channels(_kept(workload, arguments.keep))
-    rows = simulate_scalesim(network, accelerator)
+    rows = scalesim.simulate_scalesim(network, accelerator)
     if arguments.json:
         print(json.dumps({"schema": "codesign.simulate.scalesim/1", "layers": rows}, indent=1))
         return 0

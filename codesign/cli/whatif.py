@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ IN_MEMORY = 10_000_000  # points that are kept for the terminal or as JSON; file
 _TRIED = 2000  # points that `--dry-run` prices to tell the time
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this family's commands."""
     command = commands.add_parser(
         "whatif",
@@ -202,8 +202,9 @@ def _results(plan: SweepPlan, scheduler: str | None) -> Iterator[Iterator[pd.Dat
         from distributed import Client
     except ImportError as error:
         raise ConfigError(f"--scheduler needs Dask ({error}); pip install 'codesign[dask]'") from error
+    connect: Callable[..., Any] = Client  # Dask has no types
     try:
-        client = Client(scheduler, timeout=30)
+        client = connect(scheduler, timeout=30)
     except (OSError, ValueError) as error:
         raise ConfigError(f"--scheduler {scheduler}: no scheduler answers ({error})") from error
     with client:

@@ -107,7 +107,7 @@ class ScaleSimCounts:
     dram_ofmap_writes: int
 
 
-def scalesim(cases: Sequence[ScaleSimCase]) -> list[ScaleSimCounts]:
+def counts_of(cases: Sequence[ScaleSimCase]) -> list[ScaleSimCounts]:
     """The counts of every case; closed forms, but for the ifmap of a convolution, whose stream is simulated."""
     columns = {
         "dataflow": [DATAFLOWS.index(case.dataflow) for case in cases],
@@ -242,7 +242,7 @@ def simulate_scalesim(network: Workload, accelerator: Accelerator) -> list[dict[
             **{name: getattr(case.gemm, name) for name in "mnk"},
             **counts_record(counts),
         }
-        for (layer, phase, repeats), case, counts in zip(names, cases, scalesim(cases), strict=True)
+        for (layer, phase, repeats), case, counts in zip(names, cases, counts_of(cases), strict=True)
     ]
 
 

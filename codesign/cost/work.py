@@ -26,12 +26,12 @@ Columns = dict[str, np.ndarray]
 
 PHASES = tuple(Phase)
 ROLES = tuple(Role)
-SIZES = ("m", "n", "k", "repeats")
-IMAGE = ("image", "out_rows", "out_cols", "in_rows", "in_cols", "row_step", "row_span", "taps")
+SIZE_COLUMNS = ("m", "n", "k", "repeats")
+IMAGE_COLUMNS = ("image", "out_rows", "out_cols", "in_rows", "in_cols", "row_step", "row_span", "taps")
 _PHASE_NUMBER = {phase: i for i, phase in enumerate(PHASES)}
 _ROLE_NUMBER = {role: i for i, role in enumerate(ROLES)}
 _STATE = _ROLE_NUMBER[Role.OPTIMIZER_STATE]
-_PRODUCT_WORDS = 1 + 3 + len(SIZES) + len(IMAGE)  # phase, roles, sizes, image
+_PRODUCT_WORDS = 1 + 3 + len(SIZE_COLUMNS) + len(IMAGE_COLUMNS)  # phase, roles, sizes, image
 _PASS_WORDS = 1 + 2 + len(ROLES)  # phase, operations, mask bits, numbers of each role
 
 
@@ -42,7 +42,7 @@ class Lowering:
     layers, formats : what the numbers below index
     product_layers, product_phases, product_formats : one number for each product; phases in the order of `Phase`
     product_roles : shape (products, 3), the roles of A, B and C in the order of `Role`
-    sizes : columns `SIZES` and `IMAGE` of `cs_products`
+    sizes : columns `SIZE_COLUMNS` and `IMAGE_COLUMNS` of `cs_products`
     pass_layers, pass_phases, pass_formats : one number for each pass
     pass_operations, pass_mask_bits : whole numbers, one for each pass; see `Pass`
     pass_numbers : shape (passes, 6), numbers moved of each role in the order of `Role`
@@ -133,7 +133,7 @@ def lower(layers: Iterable[tuple[Layer, LayerFormats]], batch: int, optimizer: O
         product_phases=product[:, 0],
         product_formats=of_layer[product_layers, 0],
         product_roles=product[:, 1:4],
-        sizes={name: product[:, 4 + i] for i, name in enumerate((*SIZES, *IMAGE))},
+        sizes={name: product[:, 4 + i] for i, name in enumerate((*SIZE_COLUMNS, *IMAGE_COLUMNS))},
         pass_layers=pass_layers,
         pass_phases=other[:, 0],
         pass_formats=of_layer[pass_layers, 0],
@@ -180,7 +180,7 @@ def _rows_of(layer: Layer, batch: int, optimizer: Optimizer) -> Rows:
 def _product_row(product: Product) -> tuple[int, ...]:
     gemm, image = product.gemm, product.image
     roles = (_ROLE_NUMBER[role] for role in product.roles)
-    place: tuple[int, ...] = (0,) * len(IMAGE)
+    place: tuple[int, ...] = (0,) * len(IMAGE_COLUMNS)
     if image is not None:
         place = (2 if image.transposed else 1, image.out_rows, image.out_cols, image.in_rows, image.in_cols,
                  image.row_step, image.row_span, image.taps)  # fmt: skip

@@ -11,8 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from codesign.cost import Optimizer, dataflow_mask, lower, mac_unit, native_area_um2, owner_of
-from codesign.cost.work import IMAGE, SIZES
+from codesign.cost import (
+    IMAGE_COLUMNS,
+    SIZE_COLUMNS,
+    Optimizer,
+    dataflow_mask,
+    lower,
+    mac_unit,
+    native_area_um2,
+    owner_of,
+)
 from codesign.design import LayerFormats, Role, uniform
 from codesign.errors import CostError
 from codesign.formats import FloatFormat
@@ -153,9 +161,9 @@ def _tables(network: Workload, optimizer: Optimizer, batch: int) -> _Tables:
         for kind, layers, phases in labels
         for row, (layer, phase) in enumerate(zip(layers.tolist(), phases.tolist(), strict=True))
     ]
-    sizes = np.stack([work.sizes[name] for name in SIZES], axis=1)
+    sizes = np.stack([work.sizes[name] for name in SIZE_COLUMNS], axis=1)
     passes = np.column_stack((work.pass_operations, work.pass_numbers, work.pass_mask_bits))
-    image = np.stack([work.sizes[name] for name in IMAGE], axis=1)
+    image = np.stack([work.sizes[name] for name in IMAGE_COLUMNS], axis=1)
     return _Tables(
         order=sorted(order), growing=(sizes, passes), product_rest=np.concatenate((work.product_roles, image), axis=1)
     )

@@ -12,15 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from codesign.cost import Lowering, Optimizer, dataflow_mask, lower
-from codesign.cost.columns import ACCELERATOR, machine_rows
-from codesign.cost.machine import accelerator_rows
+from codesign.cost import (
+    REFUSALS,
+    Lowering,
+    Optimizer,
+    StepWork,
+    accelerator_rows,
+    best_mappings,
+    dataflow_mask,
+    lower,
+    machine_rows,
+    price_steps,
+    step_work,
+)
 from codesign.design import LayerFormats, uniform
 from codesign.errors import ConfigError, ModelError
 from codesign.hardware import Accelerator
-from codesign.native import lib
 from codesign.whatif.axes import ROLES, Axis, axes_of, formats_with, with_values
-from codesign.whatif.steps import StepWork, best_mappings, price_steps, step_work
 from codesign.workload import Workload
 
 if TYPE_CHECKING:
@@ -40,12 +48,6 @@ _NEXT_TO = (
     "dram.latency_s",
     "sram.capacity_bytes",
 )
-_REFUSED = {
-    lib.CS_ERR_RANGE: "a size is out of the core's range",
-    lib.CS_ERR_OVERFLOW: "more than 2^55 multiply-accumulates",
-    lib.CS_ERR_CAPACITY: "no tile fits into the on-chip memory",
-    lib.CS_ERR_MACHINE: "the machine is out of the core's range",
-}
 
 
 class MappingChoice(StrEnum):
@@ -117,16 +119,16 @@ class SweepPlan:
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
         steps = {name: column[back] for name, column in steps.items()}
-        bad = (steps["status"] != lib.CS_OK) | np.array([bool(work.why) for work in works])[number]
+        reasons = np.array([REFUSALS[status] for status in range(len(REFUSALS))], dtype=object)
+        why = reasons[steps["status"]]
+        for i, work in enumerate(works):
+            if work.why:
+                why[number == i] = work.why
+        bad = (steps["status"] != 0) | np.array([bool(work.why) for work in works])[number]
         found = {name: steps[name] for name in ("latency_s", "energy_j", "traffic_bits", "utilisation")}
         for column in found.values():
             column[bad] = np.nan
         found["area_um2"] = machines["area_um2"]
-        reasons = np.array([""] + [_REFUSED.get(i, "") for i in range(1, 1 + max(_REFUSED))], dtype=object)
-        why = np.where(bad, reasons[steps["status"]], "")
-        for i, work in enumerate(works):
-            if work.why:
-                why[number == i] = work.why
         results = found | {"remapped": steps["remapped"], "why": why}
         return pd.DataFrame(columns | {name: results[name] for name in RESULTS})
 
@@ -148,7 +150,7 @@ class SweepPlan:
                 for value in axis.values:
                     masked = with_values(self.accelerator, {"dataflow": value}).array.dataflows
                     rows["dataflows"][columns["dataflow"] == value] = dataflow_mask(masked)
-            elif not _changes_work(axis.key) and name in (ACCELERATOR[part].names or ()):
+            elif not _changes_work(axis.key) and name in (rows.dtype[part].names or ()):
                 rows[part][name] = columns[axis.key]
         return machine_rows(rows)
 

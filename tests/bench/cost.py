@@ -9,10 +9,9 @@ from collections.abc import Callable
 import numpy as np
 
 from codesign import DesignPoint, load_accelerator, simulate, uniform
-from codesign.cost import Optimizer, lower, option_table, simulate_batch
-from codesign.cost.scalesim import scalesim
+from codesign.cost import IMAGE_COLUMNS, SIZE_COLUMNS, Optimizer, lower, option_table, simulate_batch
+from codesign.cost.scalesim import counts_of
 from codesign.cost.verify import REFERENCE, case_of, read_rows
-from codesign.cost.work import IMAGE, SIZES
 from codesign.formats import FloatFormat
 from codesign.hardware import Accelerator
 from codesign.workload import builtin_workload
@@ -35,7 +34,7 @@ def layer_phases(count: int) -> dict[str, np.ndarray]:
     """Products of ResNet-50, VGG-16 and a GPT with channels cut at random: all different, in random formats."""
     rng = np.random.default_rng(1)
     rows = []
-    names = (*SIZES, *IMAGE)
+    names = (*SIZE_COLUMNS, *IMAGE_COLUMNS)
     bf16 = uniform("bf16")
     for name in ("resnet50-imagenet", "vgg16-cifar", "gpt-small"):
         workload = builtin_workload(name, batch=32)
@@ -89,9 +88,9 @@ def main() -> None:
     cases = [case_of(row) for row in rows]
     gemms = [case for row, case in zip(rows, cases, strict=True) if row["layer_kind"] == "gemm"]
     theirs = {kind: sum(float(row["cpu_s"]) for row in rows if row["layer_kind"] == kind) for kind in ("gemm", "conv")}
-    ours = cpu_s(lambda: scalesim(gemms))
+    ours = cpu_s(lambda: counts_of(gemms))
     convolutions = [case for row, case in zip(rows, cases, strict=True) if row["layer_kind"] == "conv"]
-    ours_conv = cpu_s(lambda: scalesim(convolutions), 3)
+    ours_conv = cpu_s(lambda: counts_of(convolutions), 3)
     print(f"  SCALE-Sim 3.0.0 on its {len(gemms)} products: {theirs['gemm']:.0f} s, ours {1e3 * ours:.2f} ms: ratio {theirs['gemm'] / ours:,.0f}")  # fmt: skip
     print(f"  on its {len(convolutions)} convolutions, whose ifmap stream we simulate too: {theirs['conv']:.0f} s, ours {ours_conv:.3f} s: ratio {theirs['conv'] / ours_conv:,.0f}")  # fmt: skip
 

@@ -13,7 +13,7 @@ from codesign.cost.columns import PRODUCT_COLUMNS, cost_columns
 from codesign.cost.folds import folds_of
 from codesign.cost.lower import products
 from codesign.cost.machine import DATAFLOWS
-from codesign.cost.scalesim import ScaleSimCase, scalesim
+from codesign.cost.scalesim import ScaleSimCase, counts_of
 from codesign.errors import CostError
 from codesign.formats import FloatFormat
 from codesign.hardware import Dataflow
@@ -61,7 +61,7 @@ def test_cycles_products_and_bits_of_the_array(m, n, k, dataflow, rows, cols, op
     case = ScaleSimCase(
         layer=GemmShape(m=m, n=n, k=k), dataflow=dataflow, rows=rows, cols=cols, ifmap_kb=64, filter_kb=64, ofmap_kb=64
     )
-    counts = scalesim([case])[0]
+    counts = counts_of([case])[0]
     assert run.folds == counts.folds
     # that simulator counts from zero, and an output-stationary array of its kind is read without being shifted out
     drained = run.folds * rows if dataflow is Dataflow.OS else 0
@@ -85,7 +85,7 @@ def test_folds_of_a_mapping_are_those_of_the_untiled_product_for_each_streamed_t
         case = ScaleSimCase(
             layer=GemmShape(m=m, n=n, k=k), dataflow=dataflow, rows=8, cols=4, ifmap_kb=64, filter_kb=64, ofmap_kb=64
         )
-        counts = scalesim([case])[0]
+        counts = counts_of([case])[0]
         streamed, size = {Dataflow.OS: ("k", k), Dataflow.WS: ("m", m), Dataflow.IS: ("n", n)}[dataflow]
         assert folds == counts.folds * -(-size // report.mappings[f"tile_{streamed}"][0])
         assert 100 * share == pytest.approx(counts.mapping_efficiency_pct)

@@ -1,4 +1,4 @@
-"""Steps by the hundred thousand: the works of a sweep as columns, priced by one call of the C core."""
+"""Whole steps by the hundred thousand: a few works on many machines, priced by one call of the C core."""
 
 from __future__ import annotations
 
@@ -8,15 +8,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codesign.cost import NO_SCALES, Lowering, mac_columns, machines_of
 from codesign.cost.columns import MAPPING_COLUMNS, PRODUCT_COLUMNS, cost_columns, fill_struct, struct_columns
-from codesign.cost.work import IMAGE, SIZES, Columns
+from codesign.cost.machine import mac_columns, machines_of
+from codesign.cost.scales import NO_SCALES
+from codesign.cost.work import IMAGE_COLUMNS, SIZE_COLUMNS, Columns, Lowering
 from codesign.errors import CostError
 from codesign.hardware import Accelerator
 from codesign.native import ffi, lib
 
+# Why a step is refused, by the status of csrc/codesign.h.
+REFUSALS = {
+    lib.CS_OK: "",
+    lib.CS_ERR_RANGE: "a size is out of the core's range",
+    lib.CS_ERR_OVERFLOW: "more than 2^55 multiply-accumulates",
+    lib.CS_ERR_CAPACITY: "no tile fits into the on-chip memory",
+    lib.CS_ERR_MACHINE: "the machine is out of the core's range",
+}
 _STEP_COLUMNS = struct_columns("cs_steps")
-_PRODUCT_FIELDS = (*SIZES, *IMAGE, "a_bits", "b_bits", "c_bits", "accumulator_bits", "rate")
+_PRODUCT_FIELDS = (*SIZE_COLUMNS, *IMAGE_COLUMNS, "a_bits", "b_bits", "c_bits", "accumulator_bits", "rate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,5 +115,5 @@ def price_steps(works: Sequence[StepWork], machines: np.ndarray, work: np.ndarra
         count, c_works, c_products, c_passes, c_mappings, c_steps,
     )  # fmt: skip
     if status != lib.CS_OK:
-        raise CostError(f"a column of the sweep is out of the core's range (status {status})")
+        raise CostError(f"a column of the steps is out of the core's range (status {status})")
     return steps
