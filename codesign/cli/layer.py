@@ -14,7 +14,7 @@ from codesign.cost import NO_SCALES, CostReport, Product, Scales, folds_of, prod
 from codesign.design import DesignPoint, uniform
 from codesign.errors import ConfigError, did_you_mean, located
 from codesign.hardware import Accelerator, Dataflow, load_accelerator
-from codesign.workload import Convolution, GemmShape, Linear, Workload, single_convolution, single_linear
+from codesign.workload import GemmShape, Workload, single_convolution, single_linear
 
 _CONVOLUTION = ("size", "in", "out", "kernel", "stride", "pad", "dilation", "groups")
 
@@ -92,9 +92,7 @@ def _record(report: CostReport) -> dict[str, Any]:
 
 
 def _forward(report: CostReport) -> Product:
-    layer = report.network.layers[0]
-    assert isinstance(layer, Convolution | Linear)  # so `_single` made it
-    return products(layer, report.network.batch)[0]
+    return products(report.network.layers[0], report.network.batch)[0]
 
 
 def _machine(arguments: argparse.Namespace) -> Accelerator:

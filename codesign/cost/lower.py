@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from codesign.design import Role
-from codesign.workload import Convolution, GemmShape, Linear, Matmul, Phase, gemm_of
+from codesign.workload import (
+    Convolution,
+    Embedding,
+    GemmShape,
+    Layer,
+    Linear,
+    Matmul,
+    Phase,
+    VectorOp,
+    gemm_of,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,15 +55,20 @@ _INPUT_GRAD = (Role.ERROR, Role.WEIGHT, Role.ERROR)
 _WEIGHT_GRAD = (Role.ACTIVATION, Role.ERROR, Role.GRADIENT)
 
 
-def products(layer: Convolution | Linear | Matmul, batch: int) -> tuple[Product, ...]:
-    """The matrix products of one training step: forward, input gradient (where something needs it), weight gradient."""
+def products(layer: Layer, batch: int) -> list[Product]:
+    """The matrix products of one training step: forward, input gradient (where something needs it), weight gradient.
+
+    None for layers whose work are passes of the vector unit.
+    """
     match layer:
         case Convolution():
-            return tuple(_convolution(layer, batch))
+            return _convolution(layer, batch)
         case Linear():
-            return tuple(_linear(layer, batch))
+            return _linear(layer, batch)
         case Matmul():
-            return tuple(_matmul(layer, batch))
+            return _matmul(layer, batch)
+        case Embedding() | VectorOp():
+            return []
         case _:
             assert_never(layer)
 

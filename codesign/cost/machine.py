@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from codesign.cost.columns import ACCELERATOR, machine_rows
 from codesign.cost.mac import mac_energy_pj, macs_per_256_cycles, native_area_um2
-from codesign.cost.work import PHASES, Ints, Lowering
+from codesign.cost.work import PHASES, ROLES, Ints, Lowering
 from codesign.errors import CostError
 from codesign.formats import FloatFormat
 from codesign.hardware import Accelerator, Dataflow
@@ -79,7 +79,7 @@ def mac_columns(work: Lowering, accelerator: Accelerator) -> tuple[Ints, npt.NDA
     Raises `CostError` naming layer and phase of the first product whose operands the machine cannot multiply.
     """
     roles = work.product_roles
-    key = (work.product_formats * 6 + roles[:, 0]) * 6 + roles[:, 1]
+    key = (work.product_formats * len(ROLES) + roles[:, 0]) * len(ROLES) + roles[:, 1]
     _, first_row, place = np.unique(key, return_index=True, return_inverse=True)
     rates, energies = np.zeros(len(first_row), np.int64), np.zeros(len(first_row))
     for i in np.argsort(first_row).tolist():

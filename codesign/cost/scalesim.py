@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from codesign.cost.machine import DATAFLOWS
 from codesign.errors import CostError
 from codesign.hardware import Accelerator, Dataflow
 from codesign.native import ffi, lib
-from codesign.workload import Convolution, GemmShape, Linear, Matmul, Workload
+from codesign.workload import GemmShape, Workload
 
 _LAYER_COLUMNS = struct_columns("cs_scalesim_layers")
 _COUNT_COLUMNS = struct_columns("cs_scalesim_counts")
@@ -82,7 +82,13 @@ class ScaleSimCase:
     @property
     def gemm(self) -> GemmShape:
         """The product that the array computes."""
-        return self.layer if isinstance(self.layer, GemmShape) else self.layer.gemm
+        match self.layer:
+            case GemmShape():
+                return self.layer
+            case ScaleSimConvolution():
+                return self.layer.gemm
+            case _:
+                assert_never(self.layer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +151,8 @@ def _result(case: ScaleSimCase, counts: dict[str, int]) -> ScaleSimCounts:
             mapped, busy = k * n, m / (m + 2 * rows + 2 * cols - 3)
         case Dataflow.IS:
             mapped, busy = k * m, n / (n + 2 * rows + 2 * cols - 3)
+        case _:
+            assert_never(case.dataflow)
     efficiency = 100 * mapped / (folds * rows * cols)
     ifmap: int | None = counts["dram_ifmap_reads"]
     weights: int | None = counts["dram_filter_reads"]
@@ -187,6 +195,8 @@ def _limited_dram(case: ScaleSimCase, bandwidth: int) -> tuple[int | None, int |
             ifmap, weights, passes = m * padded(k, case.rows), k * padded(n, case.cols), -(-k // case.rows)
         case Dataflow.IS:
             ifmap, weights, passes = k * padded(m, case.cols), n * padded(k, case.rows), -(-k // case.rows)
+        case _:
+            assert_never(case.dataflow)
 
     def fetched(words: int, kilobytes: int) -> int | None:
         lines = -(-words // bandwidth)
@@ -219,8 +229,6 @@ def simulate_scalesim(network: Workload, accelerator: Accelerator) -> list[dict[
     third = max(1, accelerator.sram.capacity_bytes // 3 // 1024)
     names, cases = [], []
     for layer in network.layers:
-        if not isinstance(layer, Convolution | Linear | Matmul):
-            continue
         for product in products(layer, network.batch):
             names.append((layer.name, product.phase.value, product.repeats))
             cases.append(

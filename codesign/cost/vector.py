@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from codesign.design import Role
-from codesign.workload import Embedding, Phase, VectorKind, VectorOp
+from codesign.workload import Convolution, Embedding, Layer, Linear, Matmul, Phase, VectorKind, VectorOp
 
 
 class Optimizer(StrEnum):
@@ -110,11 +110,24 @@ def _accesses(kind: VectorKind) -> _Accesses:
             assert_never(kind)
 
 
-def vector_passes(layer: VectorOp, batch: int) -> list[Pass]:
-    """Forward and backward passes of one training step; the update of its parameters is `update_pass`."""
+def passes(layer: Layer, batch: int, optimizer: Optimizer) -> list[Pass]:
+    """The passes of one training step, the update of its parameters last. Weight layers have no other."""
+    match layer:
+        case Convolution() | Linear() | Matmul():
+            found = []
+        case Embedding():
+            found = _embedding(layer, batch)
+        case VectorOp():
+            found = _vector_op(layer, batch)
+        case _:
+            assert_never(layer)
+    return [*found, _update(layer.parameters, optimizer)] if layer.parameters else found
+
+
+def _vector_op(layer: VectorOp, batch: int) -> list[Pass]:
     x, y = layer.in_elements * batch, layer.out_elements * batch
     if layer.kind is VectorKind.FORK:
-        return _fork_passes(layer, x)
+        return _fork(layer, x)
     accesses = _accesses(layer.kind)
     larger, mask_bits = max(x, y), accesses.mask_bits * y
     found = [
@@ -139,7 +152,7 @@ def vector_passes(layer: VectorOp, batch: int) -> list[Pass]:
     return found
 
 
-def _fork_passes(layer: VectorOp, x: int) -> list[Pass]:
+def _fork(layer: VectorOp, x: int) -> list[Pass]:
     """The sum of the readers' errors, two at a time."""
     if not layer.needs_input_grad:
         return []
@@ -147,7 +160,7 @@ def _fork_passes(layer: VectorOp, x: int) -> list[Pass]:
     return [Pass(phase=Phase.INPUT_GRAD, operations=sums * x, numbers={Role.ERROR: 3 * sums * x})]
 
 
-def embedding_passes(layer: Embedding, batch: int) -> list[Pass]:
+def _embedding(layer: Embedding, batch: int) -> list[Pass]:
     """Look-ups, and the gradient added into the rows that were looked up."""
     elements = layer.out_elements * (1 if layer.shared else batch)
     looked_up = {Role.WEIGHT: elements, Role.ACTIVATION: elements}
@@ -158,7 +171,7 @@ def embedding_passes(layer: Embedding, batch: int) -> list[Pass]:
     ]
 
 
-def update_pass(parameters: int, optimizer: Optimizer) -> Pass:
+def _update(parameters: int, optimizer: Optimizer) -> Pass:
     """Reads and writes states, reads the gradient, writes the weight copy: 2s+g+w, 4s+g+w, 6s+g+w per parameter."""
     return Pass(
         phase=Phase.UPDATE,

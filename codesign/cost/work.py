@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from codesign.cost.lower import Product, products
 from codesign.cost.scales import Scales
-from codesign.cost.vector import Optimizer, Pass, embedding_passes, update_pass, vector_passes
+from codesign.cost.vector import Optimizer, Pass, passes
 from codesign.design import LayerFormats, Role
 from codesign.errors import CostError
 from codesign.formats import FloatFormat
-from codesign.workload import Convolution, Embedding, Layer, Linear, Matmul, Phase, VectorOp
+from codesign.workload import Layer, Phase
 
 Ints = npt.NDArray[np.int64]
 Columns = dict[str, np.ndarray]
@@ -45,7 +45,7 @@ class Lowering:
     sizes : columns `SIZE_COLUMNS` and `IMAGE_COLUMNS` of `cs_products`
     pass_layers, pass_phases, pass_formats : one number for each pass
     pass_operations, pass_mask_bits : whole numbers, one for each pass; see `Pass`
-    pass_numbers : shape (passes, 6), numbers moved of each role in the order of `Role`
+    pass_numbers : shape (passes, roles), numbers moved of each role in the order of `Role`
     """
 
     layers: tuple[Layer, ...]
@@ -152,29 +152,19 @@ def _table(rows: list[tuple[int, ...]], words: int) -> Ints:
 
 def _widths(formats: tuple[LayerFormats, ...]) -> Ints:
     """Bits of each role, shape (formats, roles)."""
-    return np.array([[format_of(each, role).bits for role in ROLES] for each in formats], np.int64).reshape(-1, 6)
+    return np.array([[format_of(each, role).bits for role in ROLES] for each in formats], np.int64).reshape(
+        -1, len(ROLES)
+    )
 
 
-Rows = tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]
+_Table = tuple[tuple[int, ...], ...]
 
 
 @lru_cache(maxsize=8192)
-def _rows_of(layer: Layer, batch: int, optimizer: Optimizer) -> Rows:
+def _rows_of(layer: Layer, batch: int, optimizer: Optimizer) -> tuple[_Table, _Table]:
     """Products and passes of one layer as whole numbers: the rows of the two tables of `lower`."""
-    of_products: list[Product] = []
-    of_passes: list[Pass] = []
-    match layer:
-        case Convolution() | Linear() | Matmul():
-            of_products += products(layer, batch)
-        case Embedding():
-            of_passes += embedding_passes(layer, batch)
-        case VectorOp():
-            of_passes += vector_passes(layer, batch)
-        case _:
-            assert_never(layer)
-    if layer.parameters:
-        of_passes.append(update_pass(layer.parameters, optimizer))
-    return tuple(_product_row(product) for product in of_products), tuple(_pass_row(each) for each in of_passes)
+    of_products = tuple(_product_row(product) for product in products(layer, batch))
+    return of_products, tuple(_pass_row(each) for each in passes(layer, batch, optimizer))
 
 
 def _product_row(product: Product) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 import numpy as np
 
@@ -94,9 +94,13 @@ class SweepPlan:
                 networks[shape] = kept_network(self.network, shape[0]).with_batch(shape[1])
             formats = formats_with(self.formats, named)
             work = step_work(self._lowered(networks[shape], formats), machine)
-            if self.mapping is MappingChoice.FIXED:
-                work = replace(work, mappings=best_mappings(work, machine))
-            works.append(work)
+            match self.mapping:
+                case MappingChoice.SEARCHED:
+                    works.append(work)
+                case MappingChoice.FIXED:
+                    works.append(replace(work, mappings=best_mappings(work, machine)))
+                case _:
+                    assert_never(self.mapping)
             machines.append(machine)
         return places, works, machines
 
