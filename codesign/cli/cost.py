@@ -6,7 +6,6 @@ import argparse
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from codesign.cli.cost_tables import print_explanation, print_report, print_scalesim
 from codesign.cli.layer import add_layer_options, simulate_layers
@@ -144,7 +143,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _record(report: CostReport) -> dict[str, Any]:
+def _record(report: CostReport) -> dict[str, object]:
     memory = report.memory
     return {
         "schema": "codesign.simulate/2",
@@ -164,7 +163,7 @@ def _record(report: CostReport) -> dict[str, Any]:
     }
 
 
-def _cost_record(cost: Cost) -> dict[str, Any]:
+def _cost_record(cost: Cost) -> dict[str, object]:
     named = ("latency_s", "compute_s", "memory_s", "vector_s", "traffic_bits", "energy_j", "utilisation")
     return {**{name: getattr(cost, name) for name in named}, "bound": cost.bound.value}
 
@@ -175,10 +174,20 @@ def _simulate_scalesim(arguments: argparse.Namespace) -> int:
     network = workload.with_channels(_kept(workload, arguments.keep))
     rows = scalesim.simulate_scalesim(network, accelerator)
     if arguments.json:
-        print(json.dumps({"schema": "codesign.simulate.scalesim/1", "layers": rows}, indent=1))
+        layers = [_scalesim_record(row) for row in rows]
+        print(json.dumps({"schema": "codesign.simulate.scalesim/1", "layers": layers}, indent=1))
         return 0
     print_scalesim(network.name, accelerator.name, rows)
     return 0
+
+
+def _scalesim_record(row: scalesim.ScaleSimProduct) -> dict[str, str | int | float | None]:
+    sizes = {name: getattr(row.gemm, name) for name in "mnk"}
+    return (
+        {"layer": row.layer, "phase": row.phase.value, "repeats": row.repeats}
+        | sizes
+        | scalesim.counts_record(row.counts)
+    )
 
 
 def _explain(arguments: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import csv
 import dataclasses
 import json
 import sys
-from typing import Any
+from collections.abc import Mapping
 
 from codesign.cli.cost_tables import print_report
 from codesign.cost import NO_SCALES, CostReport, Product, Scales, folds_of, products, scalesim, simulate, verify
@@ -57,7 +57,7 @@ def _priced(arguments: argparse.Namespace) -> CostReport:
     return simulate(_single(arguments), point, machine, optimizer=arguments.optimizer, scales=scales)
 
 
-def _record(report: CostReport) -> dict[str, Any]:
+def _record(report: CostReport) -> dict[str, object]:
     named = ("latency_s", "compute_s", "memory_s", "traffic_bits", "first_bits", "second_bits", "result_bits",
              "sram_bits", "energy_j", "utilisation")  # fmt: skip
     clock_hz = report.accelerator.array.clock_hz
@@ -212,6 +212,7 @@ def _many(arguments: argparse.Namespace) -> int:
     """
     reader = csv.DictReader(sys.stdin)
     rows = list(reader)
+    records: list[Mapping[str, int | float | None]]
     if "layer_kind" in (reader.fieldnames or ()) and arguments.mode == "scalesim":
         names = [row.get("case_id", str(i)) for i, row in enumerate(rows)]
         cases = [verify.case_of(row) for row in rows]

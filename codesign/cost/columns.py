@@ -12,10 +12,10 @@ from codesign.native import ffi, lib
 
 Columns = dict[str, np.ndarray]
 
-_SCALARS = {"int64_t": np.int64, "int32_t": np.int32, "double": np.float64}
+_SCALARS: dict[str, type[np.generic]] = {"int64_t": np.int64, "int32_t": np.int32, "double": np.float64}
 
 
-def struct_columns(struct: str) -> dict[str, Any]:
+def struct_columns(struct: str) -> dict[str, type[np.generic]]:
     """The columns of a C struct, with their numpy types."""
     return {
         name: _SCALARS[field.type.item.cname.replace("const ", "")]
@@ -109,7 +109,7 @@ def cost_columns(
     machine_array = ffi.from_buffer("cs_machine[]", np.ascontiguousarray(machines))
 
     def solve(start: int, stop: int) -> None:
-        keep: list[Any] = []
+        keep: list[object] = []
         part = slice(start, stop)
         c_products = fill_struct("cs_products", rows, part, keep)
         c_products.count = stop - start
@@ -147,7 +147,7 @@ def row_columns(machine: np.ndarray, products: Mapping[str, np.ndarray], costs: 
     count, pass_count = len(costs["cycles"]), len(passes["operations"])
     rows = {name: np.empty(count + pass_count, dtype) for name, dtype in ROW_COLUMNS.items()}
     read = {name: _filled(products[name], count, PRODUCT_COLUMNS[name], name) for name in _READ_BY_ROWS}
-    keep: list[Any] = []
+    keep: list[object] = []
     c_machine = ffi.from_buffer("cs_machine[]", np.ascontiguousarray(machine))
     c_products = fill_struct("cs_products", read, slice(None), keep)
     c_products.count = count
@@ -162,7 +162,7 @@ def row_columns(machine: np.ndarray, products: Mapping[str, np.ndarray], costs: 
     return rows
 
 
-def _filled(column: np.ndarray, count: int, dtype: Any, name: str) -> np.ndarray:
+def _filled(column: np.ndarray, count: int, dtype: type[np.generic], name: str) -> np.ndarray:
     if column.shape not in ((count,), (1,)):
         raise ValueError(f"column '{name}' must have {count} rows or one, got shape {column.shape}")
     if len(column) != count:
@@ -170,7 +170,7 @@ def _filled(column: np.ndarray, count: int, dtype: Any, name: str) -> np.ndarray
     return np.ascontiguousarray(column, dtype)
 
 
-def fill_struct(name: str, columns: Columns, part: slice, keep: list[Any]) -> Any:
+def fill_struct(name: str, columns: Columns, part: slice, keep: list[object]) -> Any:
     """A struct of pointers into `part` of the columns; `keep` holds what they point to."""
     struct = ffi.new(f"{name} *")
     for column, values in columns.items():

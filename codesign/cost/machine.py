@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,8 +41,8 @@ def accelerator_rows(accelerators: Sequence[Accelerator]) -> np.ndarray:
         raise CostError(f"accelerator {names} {OUT_OF_RANGE}") from error
 
 
-def _row(dtype: np.dtype[np.void], record: object, derived: dict[str, float]) -> tuple[Any, ...]:
-    fields: list[Any] = []
+def _row(dtype: np.dtype[np.void], record: object, derived: dict[str, float]) -> tuple[object, ...]:
+    fields: list[object] = []
     for name in dtype.names or ():
         if name in derived:
             fields.append(derived[name])

@@ -12,13 +12,11 @@ from codesign.cost.report import owner_of
 from codesign.cost.scales import NO_SCALES, Scales
 from codesign.cost.simulate import price
 from codesign.cost.vector import Optimizer
-from codesign.cost.work import lower
+from codesign.cost.work import PHASES, lower
 from codesign.design import LayerFormats
 from codesign.errors import CostError, did_you_mean
 from codesign.hardware import Accelerator
-from codesign.workload import Convolution, Layer, Linear, Phase, Workload, groups_of
-
-_PHASES = list(Phase)
+from codesign.workload import Convolution, Layer, Linear, Workload, groups_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +74,7 @@ def option_table(
     shapes: dict[str, tuple[int, int, int, int]] = {}
     for name, owner in workload.weight_layers.items():
         shapes[name] = (
-            len(counts_of[owner.in_group]), len(counts_of[owner.out_group]), len(formats), len(_PHASES)
+            len(counts_of[owner.in_group]), len(counts_of[owner.out_group]), len(formats), len(PHASES)
         )  # fmt: skip
         for part in parts[name]:
             _check_groups(part, owner, counts_of)

@@ -7,7 +7,6 @@ import json
 from dataclasses import dataclass
 from html import escape
 from importlib import resources
-from typing import Any
 
 import numpy as np
 
@@ -54,7 +53,7 @@ def what_if_page(
 
 def _document(
     network: Workload, accelerator: Accelerator, formats: LayerFormats, optimizer: Optimizer
-) -> dict[str, Any]:
+) -> dict[str, object]:
     labels = {str(FloatFormat.parse(name)): name for name in FORMATS}
     labels |= {name: name for name in formats.names().values() if name not in labels}
     parsed = [FloatFormat.parse(name) for name in labels]

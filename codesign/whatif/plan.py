@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from codesign.cost import (
 from codesign.design import LayerFormats, uniform
 from codesign.errors import ConfigError, ModelError
 from codesign.hardware import Accelerator
-from codesign.whatif.axes import ROLES, Axis, axes_of, formats_with, with_values
+from codesign.whatif.axes import ROLES, Axis, Value, axes_of, formats_with, with_values
 from codesign.workload import Workload
 
 if TYPE_CHECKING:
@@ -83,13 +83,14 @@ class SweepPlan:
         """Axes that change the work, the work of each of their combinations, and its multiply-accumulate units."""
         places = [i for i, axis in enumerate(self.axes) if _changes_work(axis.key)]
         works, machines = [], []
-        networks: dict[tuple[Any, Any], Workload] = {}
+        networks: dict[tuple[float | None, int], Workload] = {}
         for values in itertools.product(*(self.axes[i].values for i in places)):
             named = {self.axes[i].key: value for i, value in zip(places, values, strict=True)}
             machine = with_values(
                 self.accelerator, {k: v for k, v in named.items() if k.startswith(("mac.", "throughput."))}
             )
-            shape = (named.get("keep"), named.get("batch", self.network.batch))
+            keep = float(named["keep"]) if "keep" in named else None
+            shape = (keep, int(named.get("batch", self.network.batch)))
             if shape not in networks:
                 networks[shape] = kept_network(self.network, shape[0]).with_batch(shape[1])
             formats = formats_with(self.formats, named)
@@ -182,7 +183,7 @@ def kept_network(network: Workload, share: float | None) -> Workload:
 def sweep_plan(
     network: Workload,
     accelerator: Accelerator,
-    vary: Mapping[str, Sequence[Any]],
+    vary: Mapping[str, Sequence[Value]],
     *,
     formats: LayerFormats | None = None,
     optimizer: Optimizer = Optimizer.MOMENTUM,
@@ -204,7 +205,7 @@ def sweep_plan(
 def sweep(
     network: Workload,
     accelerator: Accelerator,
-    vary: Mapping[str, Sequence[Any]],
+    vary: Mapping[str, Sequence[Value]],
     *,
     formats: LayerFormats | None = None,
     optimizer: Optimizer = Optimizer.MOMENTUM,
