@@ -43,16 +43,3 @@ bool machine_is_possible(const cs_machine *machine) {
     if (machine->lanes < 1 || !(machine->clock_hz > 0)) return false;
     return machine->dram_latency_cycles >= 0 && machine->dram_latency_cycles <= MOST_LATENCY;
 }
-
-computer computer_of(const cs_machine *m) {
-    return (computer){.rows = m->rows,
-                      .cols = m->cols,
-                      .arrays = m->arrays,
-                      .sram_bits = m->sram_bits,
-                      .dram_latency_cycles = m->dram_latency_cycles,
-                      .dram_bits_per_cycle = m->dram_bits_per_cycle,
-                      .dram_cycles_per_bit = 1 / m->dram_bits_per_cycle,
-                      .sram_pj_per_bit = m->sram_pj_per_bit,
-                      .dram_pj_per_bit = m->dram_pj_per_bit,
-                      .dataflows = m->dataflows};
-}

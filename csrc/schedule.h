@@ -53,9 +53,22 @@ typedef struct {
     int32_t dataflows;
 } computer;
 
-/* A machine within its documented range, and as the closed form wants it. */
+/* A machine within its documented range. */
 bool machine_is_possible(const cs_machine *machine);
-computer computer_of(const cs_machine *machine);
+
+/* A machine as the closed form wants it. */
+static inline computer computer_of(const cs_machine *m) {
+    return (computer){.rows = m->rows,
+                      .cols = m->cols,
+                      .arrays = m->arrays,
+                      .sram_bits = m->sram_bits,
+                      .dram_latency_cycles = m->dram_latency_cycles,
+                      .dram_bits_per_cycle = m->dram_bits_per_cycle,
+                      .dram_cycles_per_bit = 1 / m->dram_bits_per_cycle,
+                      .sram_pj_per_bit = m->sram_pj_per_bit,
+                      .dram_pj_per_bit = m->dram_pj_per_bit,
+                      .dataflows = m->dataflows};
+}
 
 /* Row i, checked; no sum or product of the closed form can then wrap. */
 cs_status read_product(const computer *machine, const cs_products *rows, size_t i, product *p);

@@ -91,13 +91,15 @@ static void add_product(const cs_machine *machines, size_t from, size_t to, cons
     for (size_t i = from; i < to; ++i) {
         if (steps->status[i] != CS_OK) continue;
         const computer machine = computer_of(&machines[i]);
+        cs_status status = CS_OK;
         if (!last.priced || !same_arrays(&machine, &last.machine)) {
-            steps->status[i] = read_product(&machine, products, j, &p);
-            if (steps->status[i] != CS_OK) continue;
+            status = read_product(&machine, products, j, &p);
             macs = (double)times * (double)p.size[M] * (double)p.size[N] * (double)p.size[K] * (double)p.repeats;
+            last.priced = last.priced && status == CS_OK; /* what was refused is not read to its end */
         }
-        steps->status[i] = price(&machine, &p, mappings, j, &last);
-        if (steps->status[i] != CS_OK) continue;
+        if (status == CS_OK) status = price(&machine, &p, mappings, j, &last);
+        steps->status[i] = (int32_t)status;
+        if (status != CS_OK) continue;
         const cost *c = &last.c;
         steps->remapped[i] += mappings && last.searched;
         steps->cycles[i] += (double)times * (double)c->cycles;

@@ -119,9 +119,9 @@ def lowered(network: Workload, optimizer: Optimizer, groups: list[tuple[int, int
     if len(one.order) > MOST_ROWS:
         raise CostError(f"workload '{network.name}' has {len(one.order)} rows of work; the page holds {MOST_ROWS}")
     lines = [_lines(first, second) for first, second in zip(one.growing, two.growing, strict=True)]
-    for line, expected in zip(lines, seven.growing, strict=True):  # the straight lines hold at another batch
-        if not np.array_equal(line[:, ::2] + 7 * line[:, 1::2], expected):
-            raise CostError(f"workload '{network.name}': work does not grow evenly with the batch; no page can show it")
+    at_seven = [line[:, ::2] + 7 * line[:, 1::2] for line in lines]
+    if not all(map(np.array_equal, (*at_seven, one.product_rest), (*seven.growing, seven.product_rest))):
+        raise CostError(f"workload '{network.name}': work does not grow evenly with the batch; no page can show it")
     number = {group: i for i, group in enumerate(groups)}
     found: list[list[int]] = []
     for layer, phase, kind, row in one.order:

@@ -120,7 +120,7 @@ class SweepPlan:
         rest.sort(key=lambda i: _NEXT_TO.index(self.axes[i].key) if self.axes[i].key in _NEXT_TO else len(_NEXT_TO))
         order = np.argsort(self._number([*places, *rest], where), kind="stable")
         machines = self._machines(columns, number, units)
-        steps = price_steps(works, machines[order], number[order])
+        steps = price_steps(works, _take(machines, order), number[order])
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
         steps = {name: column[back] for name, column in steps.items()}
@@ -148,7 +148,7 @@ class SweepPlan:
         self, columns: Mapping[str, np.ndarray], number: np.ndarray, units: Sequence[Accelerator]
     ) -> np.ndarray:
         """Rows of `cs_machine` of each point: its multiply-accumulate units, with the other keys set."""
-        rows = accelerator_rows(units)[number]
+        rows = _take(accelerator_rows(units), number)
         for axis in self.axes:
             part, _, name = axis.key.partition(".")
             if axis.key == "dataflow":
@@ -158,6 +158,11 @@ class SweepPlan:
             elif not _changes_work(axis.key) and name in (rows.dtype[part].names or ()):
                 rows[part][name] = columns[axis.key]
         return machine_rows(rows)
+
+
+def _take(rows: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """`rows[where]` of structures, moved whole: numpy itself copies field by field."""
+    return rows.view(np.dtype((np.void, rows.itemsize)))[where].view(rows.dtype)
 
 
 def _changes_work(key: str) -> bool:
