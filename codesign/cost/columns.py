@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -172,10 +173,19 @@ def _filled(column: np.ndarray, count: int, dtype: type[np.generic], name: str) 
 
 def fill_struct(name: str, columns: Columns, part: slice, keep: list[object]) -> Any:
     """A struct of pointers into `part` of the columns; `keep` holds what they point to."""
-    struct = ffi.new(f"{name} *")
+    struct, arrays = ffi.new(f"{name} *"), _array_types(name)
     for column, values in columns.items():
-        kind = ffi.typeof(name).fields
-        pointer = ffi.from_buffer(dict(kind)[column].type.item.cname.replace("const ", "") + "[]", values[part])
+        pointer = ffi.from_buffer(arrays[column], values[part])
         keep.append(pointer)
         setattr(struct, column, pointer)
     return struct
+
+
+@cache
+def _array_types(struct: str) -> dict[str, Any]:
+    """The columns of a C struct, as types of arrays."""
+    return {
+        name: ffi.typeof(field.type.item.cname.replace("const ", "") + "[]")
+        for name, field in ffi.typeof(struct).fields
+        if field.type.kind == "pointer"
+    }

@@ -19,7 +19,7 @@ from codesign.cost.vector import Optimizer, Pass, passes
 from codesign.design import LayerFormats, Role
 from codesign.errors import CostError
 from codesign.formats import FloatFormat
-from codesign.workload import Layer, Phase
+from codesign.workload import Convolution, Embedding, Layer, Linear, Matmul, Phase, VectorOp
 
 Ints = npt.NDArray[np.int64]
 Columns = dict[str, np.ndarray]
@@ -30,6 +30,7 @@ SIZE_COLUMNS = ("m", "n", "k", "repeats")
 IMAGE_COLUMNS = ("image", "out_rows", "out_cols", "in_rows", "in_cols", "row_step", "row_span", "taps")
 _PHASE_NUMBER = {phase: i for i, phase in enumerate(PHASES)}
 _ROLE_NUMBER = {role: i for i, role in enumerate(ROLES)}
+_NO_IMAGE = (0,) * len(IMAGE_COLUMNS)
 _STATE = _ROLE_NUMBER[Role.OPTIMIZER_STATE]
 _PRODUCT_WORDS = 1 + 3 + len(SIZE_COLUMNS) + len(IMAGE_COLUMNS)  # phase, roles, sizes, image
 _PASS_WORDS = 1 + 2 + len(ROLES)  # phase, operations, mask bits, numbers of each role
@@ -112,13 +113,16 @@ def lower(layers: Iterable[tuple[Layer, LayerFormats]], batch: int, optimizer: O
     parts: list[tuple[Layer, int, int, int]] = []  # layer, number of its formats, its products, its passes
     formats: list[LayerFormats] = []
     number_of: dict[int, int] = {}  # by identity: hashing the formats themselves takes longer than all the rest
+    rows_of: dict[int, tuple[_Table, _Table]] = {}  # by identity too: a table of options has each layer in every format
     product_rows: list[tuple[int, ...]] = []
     pass_rows: list[tuple[int, ...]] = []
     for layer, chosen in layers:
         if id(chosen) not in number_of:
             number_of[id(chosen)] = len(formats)
             formats.append(chosen)
-        of_products, of_passes = _rows_of(layer, batch, optimizer)
+        if id(layer) not in rows_of:
+            rows_of[id(layer)] = _rows_of(layer, batch, optimizer)
+        of_products, of_passes = rows_of[id(layer)]
         parts.append((layer, number_of[id(chosen)], len(of_products), len(of_passes)))
         product_rows += of_products
         pass_rows += of_passes
@@ -157,26 +161,38 @@ def _widths(formats: tuple[LayerFormats, ...]) -> Ints:
     )
 
 
-_Table = tuple[tuple[int, ...], ...]
+_Table = list[tuple[int, ...]]
 
 
-@lru_cache(maxsize=8192)
 def _rows_of(layer: Layer, batch: int, optimizer: Optimizer) -> tuple[_Table, _Table]:
     """Products and passes of one layer as whole numbers: the rows of the two tables of `lower`."""
-    of_products = tuple(_product_row(product) for product in products(layer, batch))
-    return of_products, tuple(_pass_row(each) for each in passes(layer, batch, optimizer))
+    of_passes = [_pass_row(each) for each in passes(layer, batch, optimizer)]
+    match layer:
+        case Convolution() | Linear() | Matmul():
+            return _product_rows(layer, batch), of_passes
+        case Embedding() | VectorOp():  # none; looking that up would take longer than their passes
+            return [], of_passes
+        case _:
+            assert_never(layer)
+
+
+@lru_cache(maxsize=4096)
+def _product_rows(layer: Convolution | Linear | Matmul, batch: int) -> _Table:
+    return [_product_row(product) for product in products(layer, batch)]
 
 
 def _product_row(product: Product) -> tuple[int, ...]:
     gemm, image = product.gemm, product.image
-    roles = (_ROLE_NUMBER[role] for role in product.roles)
-    place: tuple[int, ...] = (0,) * len(IMAGE_COLUMNS)
+    first, second, result = product.roles
+    place: tuple[int, ...] = _NO_IMAGE
     if image is not None:
         place = (2 if image.transposed else 1, image.out_rows, image.out_cols, image.in_rows, image.in_cols,
                  image.row_step, image.row_span, image.taps)  # fmt: skip
-    return (_PHASE_NUMBER[product.phase], *roles, gemm.m, gemm.n, gemm.k, product.repeats, *place)
+    return (_PHASE_NUMBER[product.phase], _ROLE_NUMBER[first], _ROLE_NUMBER[second], _ROLE_NUMBER[result],
+            gemm.m, gemm.n, gemm.k, product.repeats, *place)  # fmt: skip
 
 
 def _pass_row(each: Pass) -> tuple[int, ...]:
-    numbers = (each.numbers.get(role, 0) for role in ROLES)
-    return (_PHASE_NUMBER[each.phase], each.operations, each.mask_bits, *numbers)
+    """The numbers in the order of `Role`; partial sums never leave the array."""
+    return (_PHASE_NUMBER[each.phase], each.operations, each.mask_bits, each.weight, each.activation, each.error,
+            each.gradient, 0, each.optimizer_state)  # fmt: skip

@@ -162,7 +162,8 @@ class SweepPlan:
 
 def _take(rows: np.ndarray, where: np.ndarray) -> np.ndarray:
     """`rows[where]` of structures, moved whole: numpy itself copies field by field."""
-    return rows.view(np.dtype((np.void, rows.itemsize)))[where].view(rows.dtype)
+    moved: np.ndarray = rows.view(np.dtype((np.void, rows.itemsize)))[where].view(rows.dtype)
+    return moved
 
 
 def _changes_work(key: str) -> bool:
