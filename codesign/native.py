@@ -9,7 +9,7 @@ except ImportError as error:
         f"the compiled core of codesign is missing ({error}); build it with `pip install -e .`"
     ) from error
 
-EXPECTED_ABI = 6  # CS_ABI_VERSION of the csrc/codesign.h that this Python code was written for
+EXPECTED_ABI = 7  # CS_ABI_VERSION of the csrc/codesign.h that this Python code was written for
 EXPECTED_FILTERS_ABI = 1  # CS_FILTERS_ABI_VERSION of csrc/filters/filters.h, likewise
 
 
@@ -28,12 +28,12 @@ _check_abi("image filters", "cs_filters_abi_version", EXPECTED_FILTERS_ABI)
 
 def source_sha256() -> str:
     """SHA-256 of the C sources that the loaded core was compiled from."""
-    return str(ffi.string(lib.CS_SOURCE_SHA256).decode())
+    return str(ffi.string(lib.CS_SOURCE_SHA256), "ascii")
 
 
 def compile_flags() -> str:
     """Compiler flags of the loaded core."""
-    return str(ffi.string(lib.CS_COMPILE_FLAGS).decode())
+    return str(ffi.string(lib.CS_COMPILE_FLAGS), "ascii")
 
 
 __all__ = ["compile_flags", "ffi", "lib", "source_sha256"]

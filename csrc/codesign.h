@@ -17,7 +17,7 @@
 /* cdef: begin */
 
 /* Raised whenever a struct or a signature below changes; compared with the Python side at import. */
-#define CS_ABI_VERSION 6
+#define CS_ABI_VERSION 7
 
 typedef enum {
     CS_OK = 0,
@@ -35,11 +35,31 @@ int32_t cs_abi_version(void);
  * A product is C[m,n] += A[m,k] B[k,n], `repeats` times with other operands each time. It is cut into tiles; a loop nest
  * over the tiles runs on a double-buffered machine: while one step computes, the operands of the next step are loaded
  * and the result of the step before is stored, over one DRAM channel. All times are cycles of the array clock.
+ *
+ * A pass is everything else: norms, activations, pools, look-ups, updates. The lanes of the vector unit and the DRAM channel
+ * work side by side.
  */
 
 typedef enum { CS_OS = 0, CS_WS = 1, CS_IS = 2 } cs_dataflow; /* output, second operand, first operand stationary */
 
-/* The machine. 1 <= rows, cols, arrays <= 65536; sram_bits < 2^55; dram_bits_per_cycle > 0. */
+/* An accelerator, its parts and fields named as in its file. Filled by name from `Accelerator` (codesign/hardware). */
+typedef struct { int64_t rows, cols, count; double clock_hz; } cs_array;
+typedef struct { int64_t capacity_bytes; double energy_pj_per_bit, area_um2_per_byte; } cs_sram;
+typedef struct { double bandwidth_bytes_per_s, latency_s, energy_pj_per_bit; } cs_dram;
+typedef struct { int64_t lanes; } cs_vector;
+typedef struct { double area_scale; } cs_mac;
+typedef struct {
+    cs_array array;
+    cs_sram sram;
+    cs_dram dram;
+    cs_vector vector;
+    cs_mac mac;
+    double element_um2; /* area of one processing element at the node of its fit */
+    int32_t dataflows;  /* as in cs_machine */
+} cs_accelerator;
+
+/* The machine in cycles and bits. 1 <= rows, cols, arrays <= 65536; sram_bits < 2^55; 2^-20 <= dram_bits_per_cycle <= 2^40;
+ * dram_latency_cycles <= 2^30; lanes >= 1; clock_hz > 0. */
 typedef struct {
     int64_t rows, cols;           /* processing elements of one array */
     int64_t arrays;               /* equal arrays that share the folds of a tile */
@@ -48,7 +68,13 @@ typedef struct {
     double dram_bits_per_cycle;
     int64_t dram_latency_cycles;  /* from a request to its first bit; one request a step, so hidden behind compute only */
     double sram_pj_per_bit, dram_pj_per_bit;
+    int64_t lanes;                /* of the vector unit, one operation a cycle each */
+    double clock_hz;              /* turns cycles into seconds; changes no count */
+    double area_um2;              /* arrays and on-chip memory; changes nothing else */
 } cs_machine;
+
+/* The machine of each accelerator. Where a quantity does not fit into its field, the machine is one that is refused. */
+void cs_machines_of(const cs_accelerator *accelerators, size_t count, cs_machine *machines);
 
 /* Rows of products. Every column has `count` entries.
  *
@@ -105,32 +131,54 @@ cs_status cs_cost_searched(const cs_machine *machines, size_t machine_count, con
                            const cs_mappings *mappings, const cs_costs *costs, int64_t *slots, size_t slot_count,
                            size_t *bad_row);
 
-/* ---- steps: whole training steps on many machines ----
- *
- * A work is a step's products and passes of the vector unit, each `times` times: entries first_product[w] to
- * first_product[w + 1] of the products, likewise of the passes. The products' column `machine` is ignored. */
+/* Passes of the vector unit. Every column has `count` entries. */
 typedef struct {
     size_t count;
-    const int64_t *first_product, *first_pass;        /* [count + 1] */
+    const double *operations;   /* whole numbers: operations of a lane */
+    const double *traffic_bits; /* whole numbers: bits between DRAM and chip, both directions */
+} cs_passes;
+
+/* Rows of a step in seconds, bits and joules: the fields of `Cost` (codesign/cost/report.py), in its order. */
+typedef struct {
+    double *latency_s;
+    double *compute_s, *vector_s, *memory_s; /* arrays, vector unit, DRAM channel busy; they overlap */
+    double *ideal_s;                         /* the multiply-accumulates on arrays that are always full */
+    double *macs, *traffic_bits, *first_bits, *second_bits, *result_bits, *sram_bits;
+    double *mac_j, *sram_j, *dram_j;
+} cs_rows;
+
+/* One row for each product, from its costs on this machine; one for each pass. CS_ERR_MACHINE, or CS_OK. */
+cs_status cs_product_rows(const cs_machine *machine, const cs_products *products, const cs_costs *costs,
+                          const cs_rows *rows);
+cs_status cs_pass_rows(const cs_machine *machine, const cs_passes *passes, const cs_rows *rows);
+
+/* ---- steps: whole training steps on many machines ----
+ *
+ * A work is a step's products and passes, each `times` times: entries first_product[w] to first_product[w + 1] of the
+ * products, likewise of the passes. The products' column `machine` is ignored. */
+typedef struct {
+    size_t count;
+    const int64_t *first_product, *first_pass; /* [count + 1] */
     const int64_t *product_times;
     const int64_t *pass_times;
-    const double *pass_operations, *pass_traffic_bits; /* of one pass; whole numbers */
 } cs_works;
 
-/* Sums over a step; of a step that is refused, whose `status` is not CS_OK, they mean nothing. */
+/* Whole steps; of a step that is refused, whose `status` is not CS_OK, the numbers mean nothing. */
 typedef struct {
     int32_t *status;       /* cs_status */
     int32_t *remapped;     /* products whose given mapping does not fit and was searched */
+    double *latency_s, *energy_j;
+    double *utilisation;   /* share of the arrays' multiply-accumulates that were used over the whole time */
     double *cycles, *traffic_bits, *sram_bits;
-    double *ideal_cycles; /* of one element, were it always busy */
+    double *ideal_cycles;  /* of one element, were it always busy */
     double *mac_pj;
 } cs_steps;
 
-/* Step i: works[work[i]] on machines[i], whose vector unit has lanes[i] lanes. A given mapping is cut to the product's
- * size, and searched where it does not fit or where the machine lacks its dataflow; without mappings all are searched.
- * Fastest where steps of the same work, and among them of the same arrays and the same memory, follow each other. */
-cs_status cs_step_costs(const cs_machine *machines, const int64_t *lanes, const int64_t *work, size_t count,
-                        const cs_works *works, const cs_products *products, const cs_mappings *mappings,
+/* Step i: works[work[i]] on machines[i]. A given mapping is cut to the product's size, and searched where it does not fit
+ * or where the machine lacks its dataflow; without mappings all are searched. Fastest where steps of the same work, and
+ * among them of the same arrays and the same memory, follow each other. */
+cs_status cs_step_costs(const cs_machine *machines, const int64_t *work, size_t count, const cs_works *works,
+                        const cs_products *products, const cs_passes *passes, const cs_mappings *mappings,
                         const cs_steps *steps);
 
 /* ---- SCALE-Sim 3.0.0, reproduced ----

@@ -2,33 +2,8 @@
 #include "schedule.h"
 
 static const double MOST = 0x1p55;
-static const int64_t MOST_SIDE = 65536;
-
-bool machine_is_possible(const cs_machine *machine) {
-    const int64_t sides[3] = {machine->rows, machine->cols, machine->arrays};
-    for (int i = 0; i < 3; ++i) {
-        if (sides[i] < 1 || sides[i] > MOST_SIDE) return false;
-    }
-    if (machine->dataflows < 1 || machine->dataflows > 7) return false;
-    if (machine->sram_bits < 1 || (double)machine->sram_bits >= MOST) return false;
-    if (!(machine->dram_bits_per_cycle >= 0x1p-20) || !(machine->dram_bits_per_cycle <= 0x1p40)) return false;
-    return machine->dram_latency_cycles >= 0 && machine->dram_latency_cycles <= (1 << 30);
-}
 
 static bool width_is_possible(int64_t bits) { return bits >= 1 && bits <= 64; }
-
-computer computer_of(const cs_machine *m) {
-    return (computer){.rows = m->rows,
-                      .cols = m->cols,
-                      .arrays = m->arrays,
-                      .sram_bits = m->sram_bits,
-                      .dram_latency_cycles = m->dram_latency_cycles,
-                      .dram_bits_per_cycle = m->dram_bits_per_cycle,
-                      .dram_cycles_per_bit = 1 / m->dram_bits_per_cycle,
-                      .sram_pj_per_bit = m->sram_pj_per_bit,
-                      .dram_pj_per_bit = m->dram_pj_per_bit,
-                      .dataflows = m->dataflows};
-}
 
 cs_status read_product(const computer *machine, const cs_products *rows, size_t i, product *p) {
     *p = (product){0}; /* what is not read too: equal rows are found by comparing all of it */

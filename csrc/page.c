@@ -1,33 +1,40 @@
-/* The what-if page: a whole step from numbers that a browser writes into memory. Compiled to WebAssembly only.
+/* The what-if page: a whole step from numbers that a browser writes into memory.
  *
  *   sh page.sh page.wasm
  *
- * Each sum and product is in the order of cost/rows.py and cost/report.py, so that equal inputs give equal digits.
+ * Costs are those of the core; sums are in the order of cost/report.py, so that equal inputs give equal digits.
  */
 #include "schedule.h"
 
+#ifdef __wasm__
 #define EXPORT(name) __attribute__((export_name(#name)))
+#else
+#define EXPORT(name)
+#endif
 
 enum {
     MOST_ROWS = 4096,
     MOST_GROUPS = 4096,
     SLOTS = 8192, /* a power of two above MOST_ROWS */
     ROW_WORDS = 24,
-    FIELDS = 11,  /* of Cost, in its order */
+    FIELDS = 14,  /* of cs_rows */
     RECORD = FIELDS + 3,
 };
 enum { ROWS, COLS, ARRAYS, DATAFLOWS, SRAM_BYTES, CLOCK_HZ, BANDWIDTH, LATENCY_S, SRAM_PJ, DRAM_PJ, LANES, ELEMENT_UM2,
        AREA_SCALE, BYTE_UM2, BATCH, BITS, SETTINGS = BITS + 6 };
 enum { KIND, GROUP, PHASE, SIZES = 3, ROLES = 11, IMAGE = 14, RATE = 22, MAC_PJ = 23, /* of a product */
-       OPERATIONS = 3, TRAFFIC = 5 /* of a pass: operations; bits of 6 roles and bits of none, each at batch 0 and by example */ };
-enum { LATENCY, COMPUTE, VECTOR, MEMORY, IDEAL, MACS, TRAFFIC_BITS, SRAM_BITS, MAC_J, SRAM_J, DRAM_J, ENERGY, UTILISATION, BOUND };
+       OPERATIONS = 3, NUMBERS = 5, OTHER_BITS = 17 /* of a pass: numbers of 6 roles; each at batch 0 and by example */ };
+/* Fields of a record that are read here, by their place in cs_rows; then three that follow from them. */
+enum { LATENCY = 0, COMPUTE = 1, VECTOR = 2, MEMORY = 3, IDEAL = 4, MAC_J = 11, SRAM_J = 12, DRAM_J = 13,
+       ENERGY = FIELDS, UTILISATION, BOUND };
 
 static double settings[SETTINGS], rows[MOST_ROWS * ROW_WORDS];
 static double records[(1 + 4 + MOST_GROUPS) * RECORD + 1]; /* area, then the step, its phases, layers by phase */
+static double priced[FIELDS][MOST_ROWS]; /* products, then passes */
 static double found[FIELDS][MOST_ROWS], gathered[MOST_ROWS];
 static int64_t whole[22][MOST_ROWS];
 static int32_t narrow[11][MOST_ROWS];
-static double energies[2][MOST_ROWS];
+static double energies[2][MOST_ROWS], operations[MOST_ROWS], traffic_bits[MOST_ROWS];
 static int32_t place_of[MOST_ROWS];
 static int64_t slots[SLOTS];
 
@@ -35,7 +42,7 @@ EXPORT(settings) double *settings_place(void) { return settings; }
 EXPORT(rows) double *rows_place(void) { return rows; }
 EXPORT(records) double *records_place(void) { return records; }
 
-/* The compiler may ask for these by name. */
+#ifdef __wasm__ /* the compiler may ask for these by name */
 void *memset(void *to, int value, size_t count) {
     unsigned char *bytes = to;
     for (size_t i = 0; i < count; ++i) bytes[i] = (unsigned char)value;
@@ -46,11 +53,7 @@ void *memcpy(void *restrict to, const void *restrict from, size_t count) {
     for (size_t i = 0; i < count; ++i) bytes[i] = ((const unsigned char *)from)[i];
     return to;
 }
-
-static double ceiling(double x) {
-    const double below = (double)(int64_t)x;
-    return below + (below < x);
-}
+#endif
 
 /* The sum as numpy has it: pairs of halves, eight running sums in blocks of at most 128. */
 static double pairwise(const double *x, int count) {
@@ -77,16 +80,25 @@ static double pairwise(const double *x, int count) {
 static double at_batch(const double *line) { return line[0] + line[1] * settings[BATCH]; }
 
 static cs_machine machine_here(void) {
-    const double clock = settings[CLOCK_HZ];
-    return (cs_machine){.rows = (int64_t)settings[ROWS],
-                        .cols = (int64_t)settings[COLS],
-                        .arrays = (int64_t)settings[ARRAYS],
-                        .dataflows = (int32_t)settings[DATAFLOWS],
-                        .sram_bits = (int64_t)settings[SRAM_BYTES] * 8,
-                        .dram_bits_per_cycle = settings[BANDWIDTH] * 8 / clock,
-                        .dram_latency_cycles = (int64_t)ceiling(settings[LATENCY_S] * clock),
-                        .sram_pj_per_bit = settings[SRAM_PJ],
-                        .dram_pj_per_bit = settings[DRAM_PJ]};
+    const cs_accelerator accelerator = {
+        .array = {.rows = (int64_t)settings[ROWS],
+                  .cols = (int64_t)settings[COLS],
+                  .count = (int64_t)settings[ARRAYS],
+                  .clock_hz = settings[CLOCK_HZ]},
+        .sram = {.capacity_bytes = (int64_t)settings[SRAM_BYTES],
+                 .energy_pj_per_bit = settings[SRAM_PJ],
+                 .area_um2_per_byte = settings[BYTE_UM2]},
+        .dram = {.bandwidth_bytes_per_s = settings[BANDWIDTH],
+                 .latency_s = settings[LATENCY_S],
+                 .energy_pj_per_bit = settings[DRAM_PJ]},
+        .vector = {.lanes = (int64_t)settings[LANES]},
+        .mac = {.area_scale = settings[AREA_SCALE]},
+        .element_um2 = settings[ELEMENT_UM2],
+        .dataflows = (int32_t)settings[DATAFLOWS],
+    };
+    cs_machine machine;
+    cs_machines_of(&accelerator, 1, &machine);
+    return machine;
 }
 
 static void read_product_row(const double *row, int j) {
@@ -101,39 +113,18 @@ static void read_product_row(const double *row, int j) {
     energies[0][j] = row[MAC_PJ];
 }
 
-static void product_costs(int i, int j, const cs_machine *machine) {
-    const double clock = settings[CLOCK_HZ];
-    const int64_t count = whole[0][j] * whole[1][j] * whole[2][j] * whole[3][j];
-    const int64_t bits = whole[14][j] + whole[15][j] + whole[16][j];
-    const double macs = (double)count, elements = (double)(machine->rows * machine->cols * machine->arrays);
-    found[LATENCY][i] = (double)whole[11][j] / clock;
-    found[COMPUTE][i] = (double)whole[12][j] / clock;
-    found[VECTOR][i] = 0;
-    found[MEMORY][i] = (double)whole[13][j] / clock;
-    found[IDEAL][i] = macs * (256 / (elements * clock)) / (double)narrow[7][j];
-    found[MACS][i] = macs;
-    found[TRAFFIC_BITS][i] = (double)bits;
-    found[SRAM_BITS][i] = (double)whole[17][j];
-    found[MAC_J][i] = macs * energies[0][j] * 1e-12;
-    found[SRAM_J][i] = (double)whole[17][j] * (settings[SRAM_PJ] * 1e-12);
-    found[DRAM_J][i] = (double)bits * (settings[DRAM_PJ] * 1e-12);
+static void read_pass_row(const double *row, int j) {
+    double bits = at_batch(row + OTHER_BITS);
+    for (int role = 0; role < 6; ++role) bits += at_batch(row + NUMBERS + 2 * role) * settings[BITS + role];
+    operations[j] = at_batch(row + OPERATIONS);
+    traffic_bits[j] = bits;
 }
 
-static void pass_costs(const double *row, int i, const cs_machine *machine) {
-    const double clock = settings[CLOCK_HZ];
-    double bits = at_batch(row + TRAFFIC + 12);
-    for (int role = 0; role < 6; ++role) bits += at_batch(row + TRAFFIC + 2 * role) * settings[BITS + role];
-    const double busy = ceiling(at_batch(row + OPERATIONS) / settings[LANES]);
-    const double moving =
-        bits > 0 ? (double)machine->dram_latency_cycles + ceiling(bits / machine->dram_bits_per_cycle) : 0;
-    found[LATENCY][i] = (busy > moving ? busy : moving) / clock;
-    found[COMPUTE][i] = found[IDEAL][i] = found[MACS][i] = found[MAC_J][i] = 0;
-    found[VECTOR][i] = busy / clock;
-    found[MEMORY][i] = moving / clock;
-    found[TRAFFIC_BITS][i] = bits;
-    found[SRAM_BITS][i] = 2 * bits;
-    found[SRAM_J][i] = 2 * bits * (settings[SRAM_PJ] * 1e-12);
-    found[DRAM_J][i] = bits * (settings[DRAM_PJ] * 1e-12);
+/* The columns of `priced` from row `first` on. */
+static cs_rows priced_from(int first) {
+    double *f[FIELDS];
+    for (int field = 0; field < FIELDS; ++field) f[field] = priced[field] + first;
+    return (cs_rows){f[0], f[1], f[2], f[3], f[4], f[5], f[6], f[7], f[8], f[9], f[10], f[11], f[12], f[13]};
 }
 
 /* Sums over `count` rows from `first`; of one phase only, or of all where phase is negative. */
@@ -156,41 +147,46 @@ static void sum_up(int first, int count, int phase, double *record) {
     record[BOUND] = record[MEMORY] > other ? 1 : record[COMPUTE] >= record[VECTOR] ? 0 : 2;
 }
 
-static int32_t price(int count, size_t *bad_row) {
-    int products = 0;
+static int32_t price(const cs_machine *machine, int count, size_t *bad_row) {
+    int products = 0, passes = 0;
     for (int i = 0; i < count; ++i) {
-        if (rows[i * ROW_WORDS + KIND] == 0) {
+        const double *row = rows + i * ROW_WORDS;
+        if (row[KIND] == 0) {
             place_of[products] = i;
-            read_product_row(rows + i * ROW_WORDS, products++);
+            read_product_row(row, products++);
+        } else {
+            read_pass_row(row, passes++);
         }
     }
-    const cs_machine machine = machine_here();
     const cs_products columns = {(size_t)products, narrow[0], whole[0], whole[1], whole[2], whole[3], narrow[1], narrow[2],
                                  narrow[3], narrow[4], narrow[5], narrow[6], narrow[7], energies[0], narrow[8], whole[4],
                                  whole[5], whole[6], whole[7], whole[8], whole[9], whole[10]};
     const cs_mappings mappings = {narrow[9], narrow[10], whole[18], whole[19], whole[20], whole[21]};
     const cs_costs costs = {whole[11], whole[12], whole[13], whole[14], whole[15], whole[16], whole[17], energies[1]};
-    const cs_status status =
-        cs_cost_searched(&machine, 1, &columns, &mappings, &costs, slots, SLOTS, bad_row);
+    const cs_passes other = {(size_t)passes, operations, traffic_bits};
+    const cs_rows of_products = priced_from(0), of_passes = priced_from(products);
+    cs_status status = cs_cost_searched(machine, 1, &columns, &mappings, &costs, slots, SLOTS, bad_row);
+    if (status == CS_OK) status = cs_product_rows(machine, &columns, &costs, &of_products);
+    if (status == CS_OK) status = cs_pass_rows(machine, &other, &of_passes);
     if (status != CS_OK) {
         if (status != CS_ERR_MACHINE) *bad_row = (size_t)place_of[*bad_row];
         return (int32_t)status;
     }
-    for (int i = 0, j = 0; i < count; ++i) {
-        if (rows[i * ROW_WORDS + KIND] == 0) product_costs(i, j++, &machine);
-        else pass_costs(rows + i * ROW_WORDS, i, &machine);
+    for (int field = 0; field < FIELDS; ++field) {
+        const double *next_product = priced[field], *next_pass = priced[field] + products;
+        for (int i = 0; i < count; ++i) found[field][i] = rows[i * ROW_WORDS + KIND] == 0 ? *next_product++ : *next_pass++;
     }
     return CS_OK;
 }
 
-/* Price `count` rows that belong to `groups` layers and phases; those of one group stand together, in order. Returns a cs_status; `records[0]` is the area, and after a
- * refusal `records[1]` the row that was refused. */
+/* Price `count` rows that belong to `groups` layers and phases; those of one group stand together, in order. Returns a
+ * cs_status; `records[0]` is the area, and after a refusal `records[1]` the row that was refused. */
 EXPORT(step) int32_t step(int32_t count, int32_t groups) {
     if (count < 0 || count > MOST_ROWS || groups < 0 || groups > MOST_GROUPS) return CS_ERR_RANGE;
-    const double elements = settings[ROWS] * settings[COLS] * settings[ARRAYS];
-    records[0] = elements * settings[ELEMENT_UM2] * settings[AREA_SCALE] + settings[SRAM_BYTES] * settings[BYTE_UM2];
+    const cs_machine machine = machine_here();
+    records[0] = machine.area_um2;
     size_t bad_row = 0;
-    const int32_t status = price(count, &bad_row);
+    const int32_t status = price(&machine, count, &bad_row);
     if (status != CS_OK) {
         records[1] = (double)bad_row;
         return status;

@@ -53,9 +53,22 @@ typedef struct {
     int32_t dataflows;
 } computer;
 
-/* A machine within its documented range, and as the closed form wants it. */
+/* A machine within its documented range. */
 bool machine_is_possible(const cs_machine *machine);
-computer computer_of(const cs_machine *machine);
+
+/* A machine as the closed form wants it. */
+static inline computer computer_of(const cs_machine *m) {
+    return (computer){.rows = m->rows,
+                      .cols = m->cols,
+                      .arrays = m->arrays,
+                      .sram_bits = m->sram_bits,
+                      .dram_latency_cycles = m->dram_latency_cycles,
+                      .dram_bits_per_cycle = m->dram_bits_per_cycle,
+                      .dram_cycles_per_bit = 1 / m->dram_bits_per_cycle,
+                      .sram_pj_per_bit = m->sram_pj_per_bit,
+                      .dram_pj_per_bit = m->dram_pj_per_bit,
+                      .dataflows = m->dataflows};
+}
 
 /* Row i, checked; no sum or product of the closed form can then wrap. */
 cs_status read_product(const computer *machine, const cs_products *rows, size_t i, product *p);
@@ -74,6 +87,32 @@ static inline int64_t transfer_cycles(const computer *machine, int64_t bits) {
     whole = (int64_t)exact;
     return machine->dram_latency_cycles + whole + ((double)whole < exact);
 }
+
+/* The least whole number that is not below x >= 0. */
+static inline double ceiling(double x) {
+    if (!(x < 0x1p53)) return x; /* whole already */
+    const double whole = (double)(int64_t)x;
+    return whole + (whole < x);
+}
+
+/* Cycles of a pass: the lanes are busy while the channel, an access latency later, moves its bits. */
+typedef struct {
+    double busy, moving;
+} pass_cycles;
+
+static inline pass_cycles cycles_of_pass(const cs_machine *machine, double operations, double traffic_bits) {
+    return (pass_cycles){ceiling(operations / (double)machine->lanes),
+                         traffic_bits > 0 ? (double)machine->dram_latency_cycles +
+                                                ceiling(traffic_bits / machine->dram_bits_per_cycle)
+                                          : 0};
+}
+
+static inline double longest(const pass_cycles *cycles) {
+    return cycles->busy > cycles->moving ? cycles->busy : cycles->moving;
+}
+
+/* Every bit of a pass is in on-chip memory once in and once out. */
+static inline double pass_sram_bits(double traffic_bits) { return 2 * traffic_bits; }
 
 /* Folds of a tile on one array, and the cycles of each. */
 int64_t tile_folds(const computer *machine, cs_dataflow dataflow, int64_t m, int64_t n, int64_t k_steps);

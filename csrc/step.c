@@ -1,11 +1,6 @@
 /* Whole training steps on many machines, summed here so that no row has to be written out. */
 #include "schedule.h"
 
-static double ceiling(double x) {
-    const double whole = (double)(int64_t)x;
-    return whole + (whole < x);
-}
-
 /* A product under its mapping on the machine that it was priced on last. */
 typedef struct {
     computer machine;
@@ -96,13 +91,15 @@ static void add_product(const cs_machine *machines, size_t from, size_t to, cons
     for (size_t i = from; i < to; ++i) {
         if (steps->status[i] != CS_OK) continue;
         const computer machine = computer_of(&machines[i]);
+        cs_status status = CS_OK;
         if (!last.priced || !same_arrays(&machine, &last.machine)) {
-            steps->status[i] = read_product(&machine, products, j, &p);
-            if (steps->status[i] != CS_OK) continue;
+            status = read_product(&machine, products, j, &p);
             macs = (double)times * (double)p.size[M] * (double)p.size[N] * (double)p.size[K] * (double)p.repeats;
+            last.priced = last.priced && status == CS_OK; /* what was refused is not read to its end */
         }
-        steps->status[i] = price(&machine, &p, mappings, j, &last);
-        if (steps->status[i] != CS_OK) continue;
+        if (status == CS_OK) status = price(&machine, &p, mappings, j, &last);
+        steps->status[i] = (int32_t)status;
+        if (status != CS_OK) continue;
         const cost *c = &last.c;
         steps->remapped[i] += mappings && last.searched;
         steps->cycles[i] += (double)times * (double)c->cycles;
@@ -113,27 +110,36 @@ static void add_product(const cs_machine *machines, size_t from, size_t to, cons
     }
 }
 
-static void add_passes(const cs_machine *machine, int64_t lanes, size_t w, const cs_works *works, const cs_steps *steps,
-                       size_t i) {
+static void add_passes(const cs_machine *machine, size_t w, const cs_works *works, const cs_passes *passes,
+                       const cs_steps *steps, size_t i) {
     for (int64_t j = works->first_pass[w]; j < works->first_pass[w + 1]; ++j) {
-        const double bits = works->pass_traffic_bits[j], times = (double)works->pass_times[j];
-        const double busy = ceiling(works->pass_operations[j] / (double)lanes);
-        const double moving =
-            bits > 0 ? (double)machine->dram_latency_cycles + ceiling(bits / machine->dram_bits_per_cycle) : 0;
-        steps->cycles[i] += times * (busy > moving ? busy : moving);
+        const double bits = passes->traffic_bits[j], times = (double)works->pass_times[j];
+        const pass_cycles cycles = cycles_of_pass(machine, passes->operations[j], bits);
+        steps->cycles[i] += times * longest(&cycles);
         steps->traffic_bits[i] += times * bits;
-        steps->sram_bits[i] += times * 2 * bits;
+        steps->sram_bits[i] += times * pass_sram_bits(bits);
     }
 }
 
-cs_status cs_step_costs(const cs_machine *machines, const int64_t *lanes, const int64_t *work, size_t count,
-                        const cs_works *works, const cs_products *products, const cs_mappings *mappings,
+/* The sums of a step as seconds, joules and a share. */
+static void finish(const cs_machine *machine, const cs_steps *steps, size_t i) {
+    const double elements = (double)(machine->rows * machine->cols * machine->arrays);
+    const double energy_pj = steps->mac_pj[i] + steps->sram_bits[i] * machine->sram_pj_per_bit +
+                             steps->traffic_bits[i] * machine->dram_pj_per_bit;
+    steps->latency_s[i] = steps->cycles[i] / machine->clock_hz;
+    steps->energy_j[i] = energy_pj * 1e-12;
+    steps->utilisation[i] = steps->cycles[i] > 0 ? steps->ideal_cycles[i] / elements / steps->cycles[i] : 0;
+}
+
+cs_status cs_step_costs(const cs_machine *machines, const int64_t *work, size_t count, const cs_works *works,
+                        const cs_products *products, const cs_passes *passes, const cs_mappings *mappings,
                         const cs_steps *steps) {
     if (mappings && !mappings_are_possible(mappings, products->count)) return CS_ERR_RANGE;
     for (size_t i = 0; i < count; ++i) {
-        if (work[i] < 0 || (size_t)work[i] >= works->count || lanes[i] < 1) return CS_ERR_RANGE;
+        if (work[i] < 0 || (size_t)work[i] >= works->count) return CS_ERR_RANGE;
         steps->status[i] = machine_is_possible(&machines[i]) ? CS_OK : CS_ERR_MACHINE;
         steps->remapped[i] = 0;
+        steps->latency_s[i] = steps->energy_j[i] = steps->utilisation[i] = 0;
         steps->cycles[i] = steps->traffic_bits[i] = steps->sram_bits[i] = 0;
         steps->ideal_cycles[i] = steps->mac_pj[i] = 0;
     }
@@ -144,7 +150,9 @@ cs_status cs_step_costs(const cs_machine *machines, const int64_t *lanes, const 
             add_product(machines, from, to, products, (size_t)j, works->product_times[j], mappings, steps);
         }
         for (size_t i = from; i < to; ++i) {
-            if (steps->status[i] == CS_OK) add_passes(&machines[i], lanes[i], w, works, steps, i);
+            if (steps->status[i] != CS_OK) continue;
+            add_passes(&machines[i], w, works, passes, steps, i);
+            finish(&machines[i], steps, i);
         }
     }
     return CS_OK;

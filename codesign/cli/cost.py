@@ -6,20 +6,17 @@ import argparse
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from codesign.cli.cost_tables import print_explanation, print_report, print_scalesim
 from codesign.cli.layer import add_layer_options, simulate_layers
 from codesign.config import FormatChoice, load
-from codesign.cost import Cost, CostReport, Scales, best_lever, levers, simulate
-from codesign.cost.scales import NO_SCALES
-from codesign.cost.scalesim import simulate_scalesim
+from codesign.cost import NO_SCALES, Cost, CostReport, Scales, best_lever, levers, scalesim, simulate
 from codesign.design import DesignPoint, LayerFormats, uniform
 from codesign.errors import ConfigError, ModelError
 from codesign.hardware import Accelerator, load_accelerator
 from codesign.nn import import_function
 from codesign.optimizers import Optimizer
-from codesign.whatif.grids import kept_channels
+from codesign.whatif import kept_channels
 from codesign.workload import Workload, builtin_workload, workload_names
 
 
@@ -147,7 +144,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _record(report: CostReport) -> dict[str, Any]:
+def _record(report: CostReport) -> dict[str, object]:
     memory = report.memory
     return {
         "schema": "codesign.simulate/2",
@@ -167,7 +164,7 @@ def _record(report: CostReport) -> dict[str, Any]:
     }
 
 
-def _cost_record(cost: Cost) -> dict[str, Any]:
+def _cost_record(cost: Cost) -> dict[str, object]:
     named = ("latency_s", "compute_s", "memory_s", "vector_s", "traffic_bits", "energy_j", "utilisation")
     return {**{name: getattr(cost, name) for name in named}, "bound": cost.bound.value}
 
@@ -176,12 +173,22 @@ def _simulate_scalesim(arguments: argparse.Namespace) -> int:
     accelerator = _accelerator(arguments)
     workload = workload_of(arguments.workload, arguments.batch)
     network = workload.with_channels(_kept(workload, arguments.keep))
-    rows = simulate_scalesim(network, accelerator)
+    rows = scalesim.simulate_scalesim(network, accelerator)
     if arguments.json:
-        print(json.dumps({"schema": "codesign.simulate.scalesim/1", "layers": rows}, indent=1))
+        layers = [_scalesim_record(row) for row in rows]
+        print(json.dumps({"schema": "codesign.simulate.scalesim/1", "layers": layers}, indent=1))
         return 0
     print_scalesim(network.name, accelerator.name, rows)
     return 0
+
+
+def _scalesim_record(row: scalesim.ScaleSimProduct) -> dict[str, str | int | float | None]:
+    sizes = {name: getattr(row.gemm, name) for name in "mnk"}
+    return (
+        {"layer": row.layer, "phase": row.phase.value, "repeats": row.repeats}
+        | sizes
+        | scalesim.counts_record(row.counts)
+    )
 
 
 def _explain(arguments: argparse.Namespace) -> int:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from codesign.cli.units import bytes_of, percent, seconds, si
-from codesign.cost import CostReport, LayerCost, Lever
+from codesign.cost import CostReport, LayerCost, Lever, scalesim
 from codesign.workload import Phase
 
 _WIDE = 160  # columns of a table that goes to a file or a pipe
@@ -116,17 +115,22 @@ def _print_totals(console: Console, report: CostReport) -> None:
         console.print(line, soft_wrap=True)
 
 
-def print_scalesim(workload: str, accelerator: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def print_scalesim(workload: str, accelerator: str, rows: Sequence[scalesim.ScaleSimProduct]) -> None:
     """A line per matrix product."""
     table = Table("layer", "phase", title=f"{workload} on {accelerator}, scalesim mode: matrix products only")
     names = ("repeats", "m", "n", "k", "compute_cycles", "mapping_efficiency", "dram_ifmap_reads", "dram_filter_reads")
     for name in names:
         table.add_column(name, justify="right")
     for row in rows:
-        table.add_row(row["layer"], row["phase"], *(f"{row[name]:,.4g}" if isinstance(row[name], float) else f"{row[name]:,}" for name in names))  # fmt: skip
+        gemm, counts = row.gemm, row.counts
+        table.add_row(
+            row.layer, row.phase.value, f"{row.repeats:,}", f"{gemm.m:,}", f"{gemm.n:,}", f"{gemm.k:,}",
+            f"{counts.compute_cycles:,}", f"{counts.mapping_efficiency_pct / 100:,.4g}", f"{counts.dram_ifmap_reads:,}",
+            f"{counts.dram_filter_reads:,}",
+        )  # fmt: skip
     console = _console()
     console.print(table)
-    console.print(f"total compute cycles: {sum(row['compute_cycles'] * row['repeats'] for row in rows):,}")
+    console.print(f"total compute cycles: {sum(row.counts.compute_cycles * row.repeats for row in rows):,}")
 
 
 def print_explanation(

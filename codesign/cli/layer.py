@@ -7,19 +7,14 @@ import csv
 import dataclasses
 import json
 import sys
-from typing import Any
+from collections.abc import Mapping
 
 from codesign.cli.cost_tables import print_report
-from codesign.cost import CostReport, Scales, simulate
-from codesign.cost.folds import folds_of
-from codesign.cost.lower import Product, products
-from codesign.cost.scales import NO_SCALES
-from codesign.cost.scalesim import ScaleSimCase, ScaleSimConvolution, counts_record, scalesim
-from codesign.cost.verify import case_of
+from codesign.cost import NO_SCALES, CostReport, Product, Scales, folds_of, products, scalesim, simulate, verify
 from codesign.design import DesignPoint, uniform
 from codesign.errors import ConfigError, did_you_mean, located
 from codesign.hardware import Accelerator, Dataflow, load_accelerator
-from codesign.workload import Convolution, GemmShape, Linear, Workload, single_convolution, single_linear
+from codesign.workload import GemmShape, Workload, single_convolution, single_linear
 
 _CONVOLUTION = ("size", "in", "out", "kernel", "stride", "pad", "dilation", "groups")
 
@@ -62,7 +57,7 @@ def _priced(arguments: argparse.Namespace) -> CostReport:
     return simulate(_single(arguments), point, machine, optimizer=arguments.optimizer, scales=scales)
 
 
-def _record(report: CostReport) -> dict[str, Any]:
+def _record(report: CostReport) -> dict[str, object]:
     named = ("latency_s", "compute_s", "memory_s", "traffic_bits", "first_bits", "second_bits", "result_bits",
              "sram_bits", "energy_j", "utilisation")  # fmt: skip
     clock_hz = report.accelerator.array.clock_hz
@@ -97,9 +92,7 @@ def _record(report: CostReport) -> dict[str, Any]:
 
 
 def _forward(report: CostReport) -> Product:
-    layer = report.network.layers[0]
-    assert isinstance(layer, Convolution | Linear)  # so `_single` made it
-    return products(layer, report.network.batch)[0]
+    return products(report.network.layers[0], report.network.batch)[0]
 
 
 def _machine(arguments: argparse.Namespace) -> Accelerator:
@@ -169,7 +162,7 @@ def _single(arguments: argparse.Namespace) -> Workload:
 
 
 def _scalesim(arguments: argparse.Namespace) -> int:
-    record = counts_record(scalesim([_scalesim_case(arguments)])[0])
+    record = scalesim.counts_record(scalesim.counts_of([_scalesim_case(arguments)])[0])
     if arguments.json:
         print(json.dumps({"schema": "codesign.simulate.scalesim-layer/1", "mode": "scalesim", **record}, indent=1))
     else:
@@ -178,10 +171,10 @@ def _scalesim(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _scalesim_case(arguments: argparse.Namespace) -> ScaleSimCase:
+def _scalesim_case(arguments: argparse.Namespace) -> scalesim.ScaleSimCase:
     machine = _machine(arguments)
     ifmap_kb, filter_kb, ofmap_kb = _integers("--sram-kb", arguments.sram_kb, 3)
-    return ScaleSimCase(
+    return scalesim.ScaleSimCase(
         layer=_scalesim_layer(arguments),
         dataflow=machine.array.dataflows[0],
         rows=machine.array.rows,
@@ -192,7 +185,7 @@ def _scalesim_case(arguments: argparse.Namespace) -> ScaleSimCase:
     )
 
 
-def _scalesim_layer(arguments: argparse.Namespace) -> GemmShape | ScaleSimConvolution:
+def _scalesim_layer(arguments: argparse.Namespace) -> GemmShape | scalesim.ScaleSimConvolution:
     if arguments.gemm:
         return _gemm(arguments.gemm)
     values = _convolution(arguments.conv)
@@ -200,7 +193,7 @@ def _scalesim_layer(arguments: argparse.Namespace) -> GemmShape | ScaleSimConvol
         raise ConfigError("--conv: groups and dilation do not exist in scalesim mode")
     if values["stride"][0] != values["stride"][1]:
         raise ConfigError("--conv: scalesim mode has one stride for rows and columns")
-    return ScaleSimConvolution(
+    return scalesim.ScaleSimConvolution(
         in_rows=values["size"][0] + 2 * values["pad"][0],
         in_cols=values["size"][1] + 2 * values["pad"][1],
         channels=values["in"][0],
@@ -219,11 +212,14 @@ def _many(arguments: argparse.Namespace) -> int:
     """
     reader = csv.DictReader(sys.stdin)
     rows = list(reader)
+    records: list[Mapping[str, int | float | None]]
     if "layer_kind" in (reader.fieldnames or ()) and arguments.mode == "scalesim":
         names = [row.get("case_id", str(i)) for i, row in enumerate(rows)]
-        cases = [case_of(row) for row in rows]
+        cases = [verify.case_of(row) for row in rows]
         limited = [case.bandwidth is not None for case in cases]
-        records = [counts_record(x, limited=y) for x, y in zip(scalesim(cases), limited, strict=True)]
+        records = [
+            scalesim.counts_record(x, limited=y) for x, y in zip(scalesim.counts_of(cases), limited, strict=True)
+        ]
         if any(limited):
             print(
                 f"{sum(limited)} layers have a bandwidth limit; what stalls and refetching change is not modelled there and "
@@ -237,7 +233,7 @@ def _many(arguments: argparse.Namespace) -> int:
             with located(f"line {number}"):
                 layer = _line(arguments, row)
                 if arguments.mode == "scalesim":
-                    records.append(counts_record(scalesim([_scalesim_case(layer)])[0]))
+                    records.append(scalesim.counts_record(scalesim.counts_of([_scalesim_case(layer)])[0]))
                 else:
                     records.append(_totals(_priced(layer)))
     if arguments.json:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from codesign.cli.progress import progress
-from codesign.cost.verify import REFERENCE, match_mac, match_scalesim, read_rows
+from codesign.cost import verify
 from codesign.formats import FloatFormat
 from codesign.quantize import Rounding
 
@@ -24,22 +24,22 @@ _REFUTED = 1
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this family's commands."""
-    verify = commands.add_parser(
+    command = commands.add_parser(
         "verify", help="prove a number format's rounding, the cycle model, the area fits", description=__doc__
     )
-    verify.add_argument(
+    command.add_argument(
         "target", metavar="TARGET", help="a number format, for example e4m3fn (up to 20 bits); scalesim; mac"
     )
-    verify.add_argument(
+    command.add_argument(
         "--rounding",
         choices=[Rounding.NEAREST_EVEN, Rounding.TOWARD_ZERO],
         default=Rounding.NEAREST_EVEN,
         type=Rounding,
         help="of a number format; default: nearest-even",
     )
-    verify.add_argument("--data", type=Path, metavar="FILE", help="other reference data for scalesim or mac (CSV)")
-    verify.add_argument("--json", action="store_true", help="machine-readable output")
-    verify.set_defaults(execute=_verify)
+    command.add_argument("--data", type=Path, metavar="FILE", help="other reference data for scalesim or mac (CSV)")
+    command.add_argument("--json", action="store_true", help="machine-readable output")
+    command.set_defaults(execute=_verify)
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -88,8 +88,8 @@ def _verify_format(fmt: FloatFormat, rounding: Rounding, as_json: bool) -> int:
 
 
 def _verify_scalesim(data: Path | None, as_json: bool) -> int:
-    rows = read_rows(data or REFERENCE / "scalesim_cycles.csv")
-    found = match_scalesim(rows)
+    rows = verify.read_rows(data or verify.REFERENCE / "scalesim_cycles.csv")
+    found = verify.match_scalesim(rows)
     holds = not any(column.differing for column in found)
     if as_json:
         columns = [{name: getattr(column, name) for name in column.__slots__} for column in found]
@@ -106,7 +106,7 @@ def _verify_scalesim(data: Path | None, as_json: bool) -> int:
 
 
 def _verify_mac(data: Path | None, as_json: bool) -> int:
-    found = match_mac(read_rows(data or REFERENCE / "mac_cost_points.csv"))
+    found = verify.match_mac(verify.read_rows(data or verify.REFERENCE / "mac_cost_points.csv"))
     if as_json:
         fits = [{name: getattr(fit, name) for name in fit.__slots__} for fit in found]
         print(json.dumps({"schema": "codesign.verify.mac/1", "fits": fits}, indent=1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +16,17 @@ from codesign.design import uniform
 from codesign.errors import ConfigError
 from codesign.hardware import load_accelerator
 from codesign.optimizers import Optimizer
-from codesign.whatif import Grid, grid, pareto, top
-from codesign.whatif.grids import OBJECTIVES
-from codesign.whatif.page import what_if_page
-from codesign.whatif.select import check_objectives
-from codesign.whatif.write import Sink, sink_of
+from codesign.whatif import (
+    OBJECTIVES,
+    Sink,
+    SweepPlan,
+    check_objectives,
+    pareto,
+    sink_of,
+    sweep_plan,
+    top,
+    what_if_page,
+)
 from codesign.workload import Workload
 
 if TYPE_CHECKING:
@@ -83,7 +89,7 @@ def _execute(arguments: argparse.Namespace) -> int:
         if key in vary:
             raise ConfigError(f"--vary '{text}': '{key}' is given twice")
         vary[key] = [value.strip() for value in values.split(",") if value.strip()]
-    plan = grid(
+    plan = sweep_plan(
         network,
         accelerator,
         vary,
@@ -114,7 +120,7 @@ def _page(arguments: argparse.Namespace, network: Workload) -> int:
     return 0
 
 
-def _dry_run(arguments: argparse.Namespace, plan: Grid) -> int:
+def _dry_run(arguments: argparse.Namespace, plan: SweepPlan) -> int:
     began = time.perf_counter()
     plan.frame(0, 1)  # the network, its formats and mappings: once
     once_s = time.perf_counter() - began
@@ -138,7 +144,7 @@ def _dry_run(arguments: argparse.Namespace, plan: Grid) -> int:
     return 0
 
 
-def _sweep(arguments: argparse.Namespace, plan: Grid, objectives: list[str]) -> int:
+def _sweep(arguments: argparse.Namespace, plan: SweepPlan, objectives: list[str]) -> int:
     import pandas as pd
 
     if not arguments.out and plan.points > IN_MEMORY and not (arguments.top or objectives):
@@ -187,7 +193,7 @@ def _reduced(
 
 
 @contextmanager
-def _results(plan: Grid, scheduler: str | None) -> Iterator[Iterator[pd.DataFrame]]:
+def _results(plan: SweepPlan, scheduler: str | None) -> Iterator[Iterator[pd.DataFrame]]:
     """Frames of all chunks, in order."""
     if scheduler is None:
         yield (plan.frame(start, stop) for start, stop in plan.chunks)
@@ -196,17 +202,18 @@ def _results(plan: Grid, scheduler: str | None) -> Iterator[Iterator[pd.DataFram
         from distributed import Client
     except ImportError as error:
         raise ConfigError(f"--scheduler needs Dask ({error}); pip install 'codesign[dask]'") from error
+    connect: Callable[..., Any] = Client  # Dask has no types
     try:
-        client = Client(scheduler, timeout=30)
+        client = connect(scheduler, timeout=30)
     except (OSError, ValueError) as error:
         raise ConfigError(f"--scheduler {scheduler}: no scheduler answers ({error})") from error
     with client:
         whole = client.scatter(plan, broadcast=True)
-        futures = [client.submit(Grid.frame, whole, start, stop, retries=2) for start, stop in plan.chunks]
+        futures = [client.submit(SweepPlan.frame, whole, start, stop, retries=2) for start, stop in plan.chunks]
         yield (futures.pop(0).result() for _ in plan.chunks)
 
 
-def _tell(arguments: argparse.Namespace, plan: Grid, sink: Sink, cannot: int) -> None:
+def _tell(arguments: argparse.Namespace, plan: SweepPlan, sink: Sink, cannot: int) -> None:
     sink.close()
     record = {
         "schema": "codesign.whatif/1",
@@ -222,7 +229,7 @@ def _tell(arguments: argparse.Namespace, plan: Grid, sink: Sink, cannot: int) ->
         print(f"{sink.path}: {sink.rows} of {plan.points} points{note}")
 
 
-def _show(arguments: argparse.Namespace, plan: Grid, frame: pd.DataFrame, cannot: int) -> None:
+def _show(arguments: argparse.Namespace, plan: SweepPlan, frame: pd.DataFrame, cannot: int) -> None:
     if arguments.json:
         records = [
             {name: None if value != value else value for name, value in row.items()} for row in frame.to_dict("records")

@@ -7,6 +7,7 @@ each product is exact, each sum is rounded once to the accumulator's format, in 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -62,13 +63,14 @@ def run_array(
         raise CostError(f"rows and cols must be positive, got {rows} and {cols}")
     match dataflow:
         case Dataflow.OS:
-            run = _output_stationary(left, right, rows, cols, accumulator)
+            return _output_stationary(left, right, rows, cols, accumulator)
         case Dataflow.WS:
-            run = _weight_stationary(left, right, rows, cols, accumulator)
+            return _weight_stationary(left, right, rows, cols, accumulator)
         case Dataflow.IS:  # the same array with the operands exchanged: C' = B' A'
             turned = _weight_stationary(right.T, left.T, rows, cols, accumulator)
             return ArrayRun(result=turned.result.T, cycles=turned.cycles, macs=turned.macs, folds=turned.folds)
-    return run
+        case _:
+            assert_never(dataflow)
 
 
 def _add(sums: Floats, products: Floats, accumulator: FloatFormat) -> Floats:

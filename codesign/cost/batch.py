@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from codesign.cost.columns import MAPPING_COLUMNS, RowError, cost_columns
-from codesign.cost.mac import area_um2
-from codesign.cost.machine import OUT_OF_RANGE, UnitCosts, machine_of
+from codesign.cost.machine import OUT_OF_RANGE, mac_unit, machines_of
 from codesign.errors import CostError
 from codesign.formats import FloatFormat
 from codesign.hardware import Accelerator
@@ -55,16 +54,17 @@ def simulate_batch(
     bits = np.array([fmt.bits for fmt in formats])
     widths = (("a_bits", "first"), ("b_bits", "second"), ("c_bits", "result"), ("accumulator_bits", "accumulator"))
     products |= {column: bits[rows[role]] for column, role in widths} | {"rate": rate, "mac_pj": mac_pj}
+    machines = machines_of(accelerators)
     try:
         chosen, costs = cost_columns(
-            [machine_of(accelerator) for accelerator in accelerators],
+            machines,
             products,
             mappings=None if mappings is None else {name: mappings[name] for name in MAPPING_COLUMNS},
             threads=threads,
         )
     except RowError as error:
         raise CostError(_explained(error, rows)) from error
-    clock = np.array([accelerator.array.clock_hz for accelerator in accelerators])[rows["machine"]]
+    clock = machines["clock_hz"][rows["machine"]]
     elements = np.array([accelerator.array.elements for accelerator in accelerators])[rows["machine"]]
     macs = rows["m"].astype(float) * rows["n"] * rows["k"] * rows["repeats"]
     return {
@@ -75,9 +75,7 @@ def simulate_batch(
         "traffic_bits": costs["a_bits"] + costs["b_bits"] + costs["c_bits"],
         "sram_bits": costs["sram_bits"],
         "energy_j": costs["energy_pj"] * 1e-12,
-        "area_um2": np.broadcast_to(
-            np.array([area_um2(accelerator) for accelerator in accelerators])[rows["machine"]], (count,)
-        ),
+        "area_um2": np.broadcast_to(machines["area_um2"][rows["machine"]], (count,)),
         **chosen,
     }
 
@@ -97,12 +95,13 @@ def _units(
     present = np.flatnonzero(np.bincount(np.atleast_1d(key), minlength=1))
     rates = np.zeros(len(accelerators) * size**3, np.int64)
     energies = np.zeros(len(rates))
-    units = [UnitCosts(accelerator) for accelerator in accelerators]
     for code in present.tolist():
         rest, accumulator = divmod(code, size)
         rest, second = divmod(rest, size)
         machine, first = divmod(rest, size)
-        rates[code], energies[code] = units[machine].of(formats[first], formats[second], formats[accumulator])
+        rates[code], energies[code] = mac_unit(
+            accelerators[machine], formats[first], formats[second], formats[accumulator]
+        )
     spread = np.broadcast_to(key, (count,))
     return rates[spread], energies[spread]
 

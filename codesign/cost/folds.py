@@ -6,8 +6,9 @@ import math
 
 from codesign.cost.lower import Product
 from codesign.cost.mac import macs_per_256_cycles
-from codesign.cost.machine import DATAFLOWS, format_of
+from codesign.cost.machine import DATAFLOWS
 from codesign.cost.report import CostReport
+from codesign.cost.work import format_of
 from codesign.hardware import Dataflow
 
 # Dimensions along the rows and the columns of the array, and the one that passes in time.

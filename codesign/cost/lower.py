@@ -5,10 +5,20 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import assert_never
 
 from codesign.design import Role
-from codesign.workload import Convolution, GemmShape, Linear, Matmul, Phase, gemm_of
+from codesign.workload import (
+    Convolution,
+    Embedding,
+    GemmShape,
+    Layer,
+    Linear,
+    Matmul,
+    Phase,
+    VectorOp,
+    gemm_of,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,28 +55,34 @@ _INPUT_GRAD = (Role.ERROR, Role.WEIGHT, Role.ERROR)
 _WEIGHT_GRAD = (Role.ACTIVATION, Role.ERROR, Role.GRADIENT)
 
 
-@lru_cache(maxsize=4096)
-def products(layer: Convolution | Linear | Matmul, batch: int) -> tuple[Product, ...]:
-    """The matrix products of one training step: forward, input gradient (where something needs it), weight gradient."""
+def products(layer: Layer, batch: int) -> tuple[Product, ...]:
+    """The matrix products of one training step: forward, input gradient (where something needs it), weight gradient.
+
+    None for layers whose work are passes of the vector unit.
+    """
     match layer:
         case Convolution():
-            return tuple(_convolution(layer, batch))
+            return _convolution(layer, batch)
         case Linear():
-            return tuple(_linear(layer, batch))
+            return _linear(layer, batch)
         case Matmul():
-            return tuple(_matmul(layer, batch))
+            return _matmul(layer, batch)
+        case Embedding() | VectorOp():
+            return ()
+        case _:
+            assert_never(layer)
 
 
-def _linear(layer: Linear, batch: int) -> list[Product]:
+def _linear(layer: Linear, batch: int) -> tuple[Product, ...]:
     forward = GemmShape(m=layer.rows * batch, n=layer.out_features, k=layer.in_features)
     found = [Product(phase=Phase.FORWARD, gemm=forward, roles=_FORWARD)]
     if layer.needs_input_grad:
         found.append(Product(phase=Phase.INPUT_GRAD, gemm=gemm_of(Phase.INPUT_GRAD, forward), roles=_INPUT_GRAD))
     found.append(Product(phase=Phase.WEIGHT_GRAD, gemm=gemm_of(Phase.WEIGHT_GRAD, forward), roles=_WEIGHT_GRAD))
-    return found
+    return tuple(found)
 
 
-def _matmul(layer: Matmul, batch: int) -> list[Product]:
+def _matmul(layer: Matmul, batch: int) -> tuple[Product, ...]:
     """Both operands are activations, and both get a gradient."""
     m, n, k, repeats = layer.m, layer.n, layer.k, layer.count * batch
     a, e = Role.ACTIVATION, Role.ERROR
@@ -75,7 +91,7 @@ def _matmul(layer: Matmul, batch: int) -> list[Product]:
         (Phase.INPUT_GRAD, GemmShape(m=m, n=k, k=n), (e, a, e)),  # dA = dC B'
         (Phase.INPUT_GRAD, GemmShape(m=k, n=n, k=m), (a, e, e)),  # dB = A' dC
     )
-    return [Product(phase=phase, gemm=gemm, repeats=repeats, roles=roles) for phase, gemm, roles in plan]
+    return tuple(Product(phase=phase, gemm=gemm, repeats=repeats, roles=roles) for phase, gemm, roles in plan)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +105,7 @@ class _Windows:
     groups: int
 
 
-def _convolution(layer: Convolution, batch: int) -> list[Product]:
+def _convolution(layer: Convolution, batch: int) -> tuple[Product, ...]:
     outer, inner = layer.in_channels // layer.groups, layer.out_channels // layer.groups
     if not layer.transposed:
         windows = _Windows(
@@ -98,14 +114,14 @@ def _convolution(layer: Convolution, batch: int) -> list[Product]:
         found = [_gather(layer, windows, batch, Phase.FORWARD, _FORWARD)]
         if layer.needs_input_grad:
             found += _scatter(layer, windows, batch, Phase.INPUT_GRAD, _INPUT_GRAD)
-        return [*found, _correlate(layer, windows, batch, _WEIGHT_GRAD)]
+        return (*found, _correlate(layer, windows, batch, _WEIGHT_GRAD))
     windows = _Windows(
         x_size=layer.out_size, y_size=layer.in_size, x_channels=inner, y_channels=outer, groups=layer.groups
     )
     found = _scatter(layer, windows, batch, Phase.FORWARD, _FORWARD)
     if layer.needs_input_grad:
         found.append(_gather(layer, windows, batch, Phase.INPUT_GRAD, _INPUT_GRAD))
-    return [*found, _correlate(layer, windows, batch, (Role.ERROR, Role.ACTIVATION, Role.GRADIENT))]
+    return (*found, _correlate(layer, windows, batch, (Role.ERROR, Role.ACTIVATION, Role.GRADIENT)))
 
 
 def _gather(layer: Convolution, windows: _Windows, batch: int, phase: Phase, roles: tuple[Role, Role, Role]) -> Product:

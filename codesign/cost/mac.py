@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import assert_never
 
 from codesign.errors import CostError, FormatError
 from codesign.formats import FloatFormat
@@ -85,6 +86,8 @@ def mac_area_um2(model: MacModel, first: FloatFormat, second: FloatFormat, accum
             return 4.67 * product + 3.18 * shift + 10.3 * registers
         case MacModel.BLOCK_DOT:
             return FULL_ADDER_UM2 * block_dot_adders(first, second, BLOCK_LANES)
+        case _:
+            assert_never(model)
 
 
 def _published_28nm(per_product: float, per_width: float, product: int, ma: int) -> float:
@@ -100,7 +103,7 @@ def block_dot_adders(first: FloatFormat, second: FloatFormat, lanes: int) -> flo
     """
     x = max(first.exponent_bits, second.exponent_bits)
     y1, y2 = first.mantissa_bits, second.mantissa_bits
-    width = min(2 ** (x + 1) + y1 + y2, 24)
+    width = min((2 << x) + y1 + y2, 24)
     shift = width * math.log2(width) if x else 0.0
     shared = 0.5 * shift + 375
     return (y1 + 1) * (y2 + 1) + width + 3 * x + 0.5 * shift + shared / lanes
@@ -109,13 +112,17 @@ def block_dot_adders(first: FloatFormat, second: FloatFormat, lanes: int) -> flo
 @lru_cache(maxsize=4096)
 def mac_energy_pj(model: MacModel, first: FloatFormat, second: FloatFormat, accumulator: FloatFormat) -> float:
     """Energy of one multiply-accumulate at the node of the fit. Trust ratios to 25 %."""
-    if model is MacModel.PUBLISHED_28NM:
-        if _is_integer(first, second):
-            return 3.9e-3 * mac_area_um2(model, first, second, accumulator)  # 3.9 fJ/um2 at 750 MHz
-        product = (first.mantissa_bits + 1) * (second.mantissa_bits + 1)
-        return 2.4e-3 * _published_28nm(4.38, 6.81, product, accumulator.mantissa_bits)  # 2.4 fJ/um2 at 750 MHz
-    # 45 nm: product and sum of Horowitz, ISSCC 2014, over the synthesised area: FP32 0.72, FP16 0.76 fJ/um2
-    return 0.74e-3 * mac_area_um2(model, first, second, accumulator)
+    match model:
+        case MacModel.PUBLISHED_28NM:
+            if _is_integer(first, second):
+                return 3.9e-3 * mac_area_um2(model, first, second, accumulator)  # 3.9 fJ/um2 at 750 MHz
+            product = (first.mantissa_bits + 1) * (second.mantissa_bits + 1)
+            return 2.4e-3 * _published_28nm(4.38, 6.81, product, accumulator.mantissa_bits)  # 2.4 fJ/um2 at 750 MHz
+        case MacModel.SYNTHESISED_45NM | MacModel.BLOCK_DOT:
+            # product and sum of Horowitz, ISSCC 2014, over the synthesised area: FP32 0.72, FP16 0.76 fJ/um2
+            return 0.74e-3 * mac_area_um2(model, first, second, accumulator)
+        case _:
+            assert_never(model)
 
 
 def macs_per_256_cycles(
@@ -150,6 +157,8 @@ def macs_per_256_cycles(
         case ThroughputLaw.ISO_AREA:
             own = mac_area_um2(accelerator.mac.model, first, second, accumulator)
             return max(1, int(256 * native_area_um2(accelerator) / own))
+        case _:
+            assert_never(law.law)
 
 
 def native_area_um2(accelerator: Accelerator) -> float:
@@ -163,9 +172,3 @@ def _format(accelerator: Accelerator, field: str) -> FloatFormat:
         return FloatFormat.parse(getattr(accelerator.throughput, field))
     except FormatError as error:
         raise CostError(f"accelerator '{accelerator.name}': throughput.{field}: {error}") from error
-
-
-def area_um2(accelerator: Accelerator) -> float:
-    """Area of arrays and on-chip memory at the machine's node; control, vector unit and wires are not modelled."""
-    units = accelerator.array.elements * native_area_um2(accelerator) * accelerator.mac.area_scale
-    return units + accelerator.sram.capacity_bytes * accelerator.sram.area_um2_per_byte

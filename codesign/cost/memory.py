@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import assert_never
 
 from codesign.cost.scales import Scales
 from codesign.design import LayerFormats
@@ -40,12 +41,6 @@ class MemoryUse:
     def fits(self) -> bool:
         """Does it fit into the accelerator's DRAM?"""
         return self.peak_bytes <= self.capacity_bytes
-
-
-# What each kind of vector work keeps from forward to backward: its inputs, its output, or bits per output element.
-_KEEPS_INPUTS = {VectorKind.BATCH_NORM, VectorKind.ROW_NORM, VectorKind.MULTIPLY, VectorKind.LOSS}
-_KEEPS_OUTPUT = {VectorKind.ACTIVATION, VectorKind.SOFTMAX}
-_KEEPS_MASK = {VectorKind.MAX_POOL: 8, VectorKind.DROPOUT: 1}
 
 
 def memory_use(
@@ -89,23 +84,49 @@ def memory_use(
 
 
 def _keeps(layer: Layer) -> tuple[bool, bool, int]:
-    """(its inputs, its output, mask bits per output element)."""
+    """What stays from forward to backward: (its inputs, its output, mask bits per output element)."""
     match layer:
         case Convolution() | Linear() | Matmul():
             return True, False, 0
         case Embedding():
             return False, False, 0
         case VectorOp():
-            if not layer.needs_input_grad and not layer.parameters:
-                return False, False, 0
-            return layer.kind in _KEEPS_INPUTS, layer.kind in _KEEPS_OUTPUT, _KEEPS_MASK.get(layer.kind, 0)
+            return _kept_by(layer.kind) if layer.needs_input_grad or layer.parameters else (False, False, 0)
+        case _:
+            assert_never(layer)
+
+
+def _kept_by(kind: VectorKind) -> tuple[bool, bool, int]:
+    match kind:
+        case VectorKind.BATCH_NORM | VectorKind.ROW_NORM | VectorKind.MULTIPLY | VectorKind.LOSS:
+            return True, False, 0
+        case VectorKind.ACTIVATION | VectorKind.SOFTMAX:
+            return False, True, 0
+        case VectorKind.MAX_POOL:
+            return False, False, 8
+        case VectorKind.DROPOUT:
+            return False, False, 1
+        case VectorKind.REDUCE | VectorKind.ADD | VectorKind.CONCATENATE | VectorKind.FORK:
+            return False, False, 0
+        case _:
+            assert_never(kind)
 
 
 def _in_elements(layer: Layer) -> int:
-    return 0 if isinstance(layer, Embedding) else layer.in_elements
+    match layer:
+        case Embedding():  # indices
+            return 0
+        case Convolution() | Linear() | Matmul() | VectorOp():
+            return layer.in_elements
+        case _:
+            assert_never(layer)
 
 
 def _out_elements(layer: Layer) -> int:
-    if isinstance(layer, VectorOp) and layer.kind is VectorKind.FORK:
-        return 0
-    return layer.out_elements
+    match layer:
+        case VectorOp():
+            return 0 if layer.kind is VectorKind.FORK else layer.out_elements
+        case Convolution() | Linear() | Matmul() | Embedding():
+            return layer.out_elements
+        case _:
+            assert_never(layer)

@@ -9,15 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from codesign.cost.report import owner_of
-from codesign.cost.rows import Rows
 from codesign.cost.scales import NO_SCALES, Scales
+from codesign.cost.simulate import price
+from codesign.cost.work import PHASES, lower
 from codesign.design import LayerFormats
 from codesign.errors import CostError, did_you_mean
 from codesign.hardware import Accelerator
 from codesign.optimizers import Optimizer
-from codesign.workload import Convolution, Layer, Linear, Phase, Workload, groups_of
-
-_PHASES = list(Phase)
+from codesign.workload import Convolution, Layer, Linear, Workload, groups_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,31 +69,31 @@ def option_table(
     for layer in workload.layers:
         parts[owner_of(layer)].append(layer)
 
-    rows = Rows(accelerator, optimizer, scales)
-    places: list[tuple[str, tuple[int, int, int]]] = []  # of each part in `rows`
+    options: list[tuple[Layer, LayerFormats]] = []
+    places: list[tuple[str, tuple[int, int, int]]] = []  # of each option
     shapes: dict[str, tuple[int, int, int, int]] = {}
     for name, owner in workload.weight_layers.items():
         shapes[name] = (
-            len(counts_of[owner.in_group]), len(counts_of[owner.out_group]), len(formats), len(_PHASES)
+            len(counts_of[owner.in_group]), len(counts_of[owner.out_group]), len(formats), len(PHASES)
         )  # fmt: skip
         for part in parts[name]:
             _check_groups(part, owner, counts_of)
-            _add_options(rows, places, part, owner, counts_of, formats, workload.batch)
-    solved = rows.solve(threads=threads)
+            _add_options(options, places, part, owner, counts_of, formats)
+    priced = price(lower(options, workload.batch, optimizer), accelerator, scales, threads=threads)
 
-    columns = solved.columns
+    columns = priced.columns
     wanted = {
         "seconds": columns["latency_s"],
         "traffic_bytes": columns["traffic_bits"] / 8,
         "energy_j": columns["mac_j"] + columns["sram_j"] + columns["dram_j"],
     }
     tables = {kind: {name: np.zeros(shape) for name, shape in shapes.items()} for kind in wanted}
-    owners = np.array([list(shapes).index(name) for name, _ in places])[solved.layer_numbers]
-    at = np.array([place for _, place in places])[solved.layer_numbers]
+    owners = np.array([list(shapes).index(name) for name, _ in places])[priced.layer_numbers]
+    at = np.array([place for _, place in places])[priced.layer_numbers]
     for kind, values in wanted.items():
         for i, name in enumerate(shapes):
             mine = owners == i
-            np.add.at(tables[kind][name], (*at[mine].T, solved.phase_numbers[mine]), values[mine])
+            np.add.at(tables[kind][name], (*at[mine].T, priced.phase_numbers[mine]), values[mine])
             owner = workload.weight_layers[name]
             if owner.in_group == owner.out_group:
                 impossible = ~np.equal.outer(counts_of[owner.in_group], counts_of[owner.out_group])
@@ -112,13 +111,12 @@ def _check_groups(part: Layer, owner: Convolution | Linear, levels: Mapping[str,
 
 
 def _add_options(
-    rows: Rows,
+    options: list[tuple[Layer, LayerFormats]],
     places: list[tuple[str, tuple[int, int, int]]],
     part: Layer,
     owner: Convolution | Linear,
     levels: Mapping[str, tuple[int, ...]],
     formats: Sequence[LayerFormats],
-    batch: int,
 ) -> None:
     ins, outs = levels[owner.in_group], levels[owner.out_group]
     base = {group: counts[0] for group, counts in levels.items()}
@@ -127,5 +125,5 @@ def _add_options(
             continue
         sized = part.resized({**base, owner.in_group: x, owner.out_group: y})
         for f, option in enumerate(formats):
-            rows.add(sized, option, batch)
+            options.append((sized, option))
             places.append((owner.name, (i, o, f)))

@@ -6,19 +6,18 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, assert_never
 
 import numpy as np
 
 from codesign.cost.columns import ORDERS
-from codesign.cost.mac import area_um2
-from codesign.cost.machine import DATAFLOWS
+from codesign.cost.machine import DATAFLOWS, area_um2
 from codesign.cost.memory import MemoryUse, memory_use
 from codesign.cost.scales import Scales
 from codesign.design import DesignPoint, LayerFormats
 from codesign.hardware import Accelerator
 from codesign.optimizers import Optimizer
-from codesign.workload import Convolution, Layer, Linear, Phase, Workload
+from codesign.workload import Convolution, Embedding, Layer, Linear, Matmul, Phase, VectorOp, Workload
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -223,7 +222,13 @@ class CostReport:
 
 def owner_of(layer: Layer) -> str:
     """The weight layer that a layer belongs to."""
-    return layer.name if isinstance(layer, Convolution | Linear) else layer.owner
+    match layer:
+        case Convolution() | Linear():
+            return layer.name
+        case Matmul() | Embedding() | VectorOp():
+            return layer.owner
+        case _:
+            assert_never(layer)
 
 
 def formats_at(point: DesignPoint) -> Callable[[Layer], LayerFormats]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import assert_never
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from codesign.cost.machine import DATAFLOWS
 from codesign.errors import CostError
 from codesign.hardware import Accelerator, Dataflow
 from codesign.native import ffi, lib
-from codesign.workload import Convolution, GemmShape, Linear, Matmul, Workload
+from codesign.workload import GemmShape, Phase, Workload
 
 _LAYER_COLUMNS = struct_columns("cs_scalesim_layers")
 _COUNT_COLUMNS = struct_columns("cs_scalesim_counts")
@@ -82,7 +82,13 @@ class ScaleSimCase:
     @property
     def gemm(self) -> GemmShape:
         """The product that the array computes."""
-        return self.layer if isinstance(self.layer, GemmShape) else self.layer.gemm
+        match self.layer:
+            case GemmShape():
+                return self.layer
+            case ScaleSimConvolution():
+                return self.layer.gemm
+            case _:
+                assert_never(self.layer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +113,7 @@ class ScaleSimCounts:
     dram_ofmap_writes: int
 
 
-def scalesim(cases: Sequence[ScaleSimCase]) -> list[ScaleSimCounts]:
+def counts_of(cases: Sequence[ScaleSimCase]) -> list[ScaleSimCounts]:
     """The counts of every case; closed forms, but for the ifmap of a convolution, whose stream is simulated."""
     columns = {
         "dataflow": [DATAFLOWS.index(case.dataflow) for case in cases],
@@ -145,6 +151,8 @@ def _result(case: ScaleSimCase, counts: dict[str, int]) -> ScaleSimCounts:
             mapped, busy = k * n, m / (m + 2 * rows + 2 * cols - 3)
         case Dataflow.IS:
             mapped, busy = k * m, n / (n + 2 * rows + 2 * cols - 3)
+        case _:
+            assert_never(case.dataflow)
     efficiency = 100 * mapped / (folds * rows * cols)
     ifmap: int | None = counts["dram_ifmap_reads"]
     weights: int | None = counts["dram_filter_reads"]
@@ -187,6 +195,8 @@ def _limited_dram(case: ScaleSimCase, bandwidth: int) -> tuple[int | None, int |
             ifmap, weights, passes = m * padded(k, case.rows), k * padded(n, case.cols), -(-k // case.rows)
         case Dataflow.IS:
             ifmap, weights, passes = k * padded(m, case.cols), n * padded(k, case.rows), -(-k // case.rows)
+        case _:
+            assert_never(case.dataflow)
 
     def fetched(words: int, kilobytes: int) -> int | None:
         lines = -(-words // bandwidth)
@@ -209,44 +219,46 @@ def _ifmap_reads(case: ScaleSimCase, layer: ScaleSimConvolution) -> int:
     return int(reads[0])
 
 
-def simulate_scalesim(network: Workload, accelerator: Accelerator) -> list[dict[str, Any]]:
-    """The counts of every matrix product of a training step, as plain records.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleSimProduct:
+    """One matrix product of a training step, done `repeats` times, and the counts of one of them."""
+
+    layer: str
+    phase: Phase
+    repeats: int
+    gemm: GemmShape
+    counts: ScaleSimCounts
+
+
+def simulate_scalesim(network: Workload, accelerator: Accelerator) -> list[ScaleSimProduct]:
+    """The counts of every matrix product of a training step.
 
     Convolutions are unrolled into products, so that pixels under several windows count several times. On-chip memory is
     divided into equal thirds for ifmap, filter and ofmap; the first dataflow of the accelerator and one of its arrays are
     taken, since that simulator knows one of each. Work without products does not exist there.
     """
+    array = accelerator.array
     third = max(1, accelerator.sram.capacity_bytes // 3 // 1024)
-    names, cases = [], []
-    for layer in network.layers:
-        if not isinstance(layer, Convolution | Linear | Matmul):
-            continue
-        for product in products(layer, network.batch):
-            names.append((layer.name, product.phase.value, product.repeats))
-            cases.append(
-                ScaleSimCase(
-                    layer=product.gemm,
-                    dataflow=accelerator.array.dataflows[0],
-                    rows=accelerator.array.rows,
-                    cols=accelerator.array.cols,
-                    ifmap_kb=third,
-                    filter_kb=third,
-                    ofmap_kb=third,
-                )
-            )
+    found = [(layer.name, product) for layer in network.layers for product in products(layer, network.batch)]
+    cases = [
+        ScaleSimCase(
+            layer=product.gemm,
+            dataflow=array.dataflows[0],
+            rows=array.rows,
+            cols=array.cols,
+            ifmap_kb=third,
+            filter_kb=third,
+            ofmap_kb=third,
+        )
+        for _, product in found
+    ]
     return [
-        {
-            "layer": layer,
-            "phase": phase,
-            "repeats": repeats,
-            **{name: getattr(case.gemm, name) for name in "mnk"},
-            **counts_record(counts),
-        }
-        for (layer, phase, repeats), case, counts in zip(names, cases, scalesim(cases), strict=True)
+        ScaleSimProduct(layer=layer, phase=product.phase, repeats=product.repeats, gemm=product.gemm, counts=counts)
+        for (layer, product), counts in zip(found, counts_of(cases), strict=True)
     ]
 
 
-def counts_record(counts: ScaleSimCounts, *, limited: bool = False) -> dict[str, Any]:
+def counts_record(counts: ScaleSimCounts, *, limited: bool = False) -> dict[str, int | float | None]:
     """The counts by name; percentages also as shares of 1 without their suffix. None: not modelled.
 
     limited : under a bandwidth limit, so that stalls are possible

@@ -1,30 +1,39 @@
-"""Work of the vector unit: how often each kind reads and writes its tensors, and how many operations an element takes.
+"""Passes of the vector unit: how often each kind of work reads and writes its tensors, and how many operations it takes.
 
 A tensor that does not fit on the chip passes through DRAM once for each pass; statistics over a batch take a pass of
-their own, statistics over a row do not.
+their own, statistics over a row do not. What a pass moves is counted in numbers of each role: formats come later.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple, assert_never
 
-from codesign.cost.scales import Scales
-from codesign.design import LayerFormats
 from codesign.optimizers import Optimizer
-from codesign.workload import Embedding, Phase, VectorKind, VectorOp
+from codesign.workload import Convolution, Embedding, Layer, Linear, Matmul, Phase, VectorKind, VectorOp
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VectorWork:
-    """One pass of the vector unit: lane operations, and bits between DRAM and chip."""
+class Pass(NamedTuple):  # made by the thousand: a tuple takes a third of the time of a dataclass
+    """One pass of the vector unit.
+
+    operations : of its lanes
+    weight, activation, error, gradient, optimizer_state : numbers of that role between DRAM and chip, both directions
+    mask_bits : bits that are kept for the backward pass instead of a tensor
+    """
 
     phase: Phase
     operations: int
-    traffic_bits: int
+    weight: int = 0
+    activation: int = 0
+    error: int = 0
+    gradient: int = 0
+    optimizer_state: int = 0
+    mask_bits: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Passes:
+class _Accesses:
     """Reads and writes per element of a tensor.
 
     forward : (reads of the inputs, writes of the output), in activation width
@@ -40,75 +49,103 @@ class _Passes:
     operations: tuple[int, int]
 
 
-# Operations are multiply-adds, comparisons, exponentials and divisions of the textbook formulas, one each.
-_PASSES = {
-    # two statistics, then scale and shift; backward: two sums over x and dy, then dx from both
-    VectorKind.BATCH_NORM: _Passes(forward=(2, 1), backward=(2, 0, 2, 1), operations=(4, 7)),
-    VectorKind.ROW_NORM: _Passes(forward=(1, 1), backward=(1, 0, 1, 1), operations=(4, 7)),
-    VectorKind.ACTIVATION: _Passes(forward=(1, 1), backward=(0, 1, 1, 1), operations=(1, 1)),
-    VectorKind.MAX_POOL: _Passes(forward=(1, 1), backward=(0, 0, 1, 1), mask_bits=8, operations=(1, 1)),
-    VectorKind.REDUCE: _Passes(forward=(1, 1), backward=(0, 0, 1, 1), operations=(1, 1)),
-    VectorKind.ADD: _Passes(forward=(1, 1), backward=(0, 0, 0, 0), operations=(1, 0)),  # both errors are the sum's
-    VectorKind.MULTIPLY: _Passes(forward=(1, 1), backward=(1, 0, 1, 1), operations=(1, 2)),
-    VectorKind.CONCATENATE: _Passes(forward=(1, 1), backward=(0, 0, 1, 1), operations=(1, 1)),
-    # maximum, exponential, sum, division; backward: y (dy - sum y dy)
-    VectorKind.SOFTMAX: _Passes(forward=(1, 1), backward=(0, 1, 1, 1), operations=(4, 4)),
-    VectorKind.DROPOUT: _Passes(forward=(1, 1), backward=(0, 0, 1, 1), mask_bits=1, operations=(2, 1)),
-    VectorKind.FORK: _Passes(forward=(0, 0), backward=(0, 0, 0, 0), operations=(0, 0)),
-    # softmax and cross-entropy in one pass; its gradient is softmax minus target
-    VectorKind.LOSS: _Passes(forward=(1, 0), backward=(1, 0, 0, 1), operations=(5, 2)),
-}  # fmt: skip
+@cache
+def _accesses(kind: VectorKind) -> _Accesses:
+    """Operations are multiply-adds, comparisons, exponentials and divisions of the textbook formulas, one each."""
+    match kind:
+        case VectorKind.BATCH_NORM:
+            # two statistics, then scale and shift; backward: two sums over x and dy, then dx from both
+            return _Accesses(forward=(2, 1), backward=(2, 0, 2, 1), operations=(4, 7))
+        case VectorKind.ROW_NORM:
+            return _Accesses(forward=(1, 1), backward=(1, 0, 1, 1), operations=(4, 7))
+        case VectorKind.ACTIVATION:
+            return _Accesses(forward=(1, 1), backward=(0, 1, 1, 1), operations=(1, 1))
+        case VectorKind.MAX_POOL:
+            return _Accesses(forward=(1, 1), backward=(0, 0, 1, 1), mask_bits=8, operations=(1, 1))
+        case VectorKind.REDUCE | VectorKind.CONCATENATE:
+            return _Accesses(forward=(1, 1), backward=(0, 0, 1, 1), operations=(1, 1))
+        case VectorKind.ADD:  # both errors are the sum's
+            return _Accesses(forward=(1, 1), backward=(0, 0, 0, 0), operations=(1, 0))
+        case VectorKind.MULTIPLY:
+            return _Accesses(forward=(1, 1), backward=(1, 0, 1, 1), operations=(1, 2))
+        case VectorKind.SOFTMAX:  # maximum, exponential, sum, division; backward: y (dy - sum y dy)
+            return _Accesses(forward=(1, 1), backward=(0, 1, 1, 1), operations=(4, 4))
+        case VectorKind.DROPOUT:
+            return _Accesses(forward=(1, 1), backward=(0, 0, 1, 1), mask_bits=1, operations=(2, 1))
+        case VectorKind.FORK:
+            return _Accesses(forward=(0, 0), backward=(0, 0, 0, 0), operations=(0, 0))
+        case VectorKind.LOSS:  # softmax and cross-entropy in one pass; its gradient is softmax minus target
+            return _Accesses(forward=(1, 0), backward=(1, 0, 0, 1), operations=(5, 2))
+        case _:
+            assert_never(kind)
 
 
-def vector_work(layer: VectorOp, formats: LayerFormats, batch: int, scales: Scales) -> list[VectorWork]:
-    """Forward and backward work of one training step; the update of its parameters is `update_work`."""
+def passes(layer: Layer, batch: int, optimizer: Optimizer) -> list[Pass]:
+    """The passes of one training step, the update of its parameters last. Weight layers have no other."""
+    match layer:
+        case Convolution() | Linear() | Matmul():
+            found = []
+        case Embedding():
+            found = _embedding(layer, batch)
+        case VectorOp():
+            found = _vector_op(layer, batch)
+        case _:
+            assert_never(layer)
+    return [*found, _update(layer.parameters, optimizer)] if layer.parameters else found
+
+
+def _vector_op(layer: VectorOp, batch: int) -> list[Pass]:
     x, y = layer.in_elements * batch, layer.out_elements * batch
-    a, e = formats.activation.bits, formats.error.bits
-    if layer.kind is VectorKind.FORK:  # the sum of the readers' errors, two at a time
-        if not layer.needs_input_grad:
-            return []
-        sums = layer.readers - 1
-        return [VectorWork(phase=Phase.INPUT_GRAD, operations=sums * x, traffic_bits=scales.stored(3 * sums * x, e))]
-    passes = _PASSES[layer.kind]
-    larger = max(x, y)
-    mask = passes.mask_bits * y
+    if layer.kind is VectorKind.FORK:
+        return _fork(layer, x)
+    accesses = _accesses(layer.kind)
+    larger, mask_bits = max(x, y), accesses.mask_bits * y
     found = [
-        VectorWork(
+        Pass(
             phase=Phase.FORWARD,
-            operations=passes.operations[0] * larger,
-            traffic_bits=scales.stored(passes.forward[0] * x + passes.forward[1] * y, a) + mask,
+            operations=accesses.operations[0] * larger,
+            activation=accesses.forward[0] * x + accesses.forward[1] * y,
+            mask_bits=mask_bits,
         )
     ]
-    read_x, read_y, read_dy, write_dx = passes.backward
-    kept, errors = read_x * x + read_y * y, read_dy * y + write_dx * x
-    backward = scales.stored(kept, a) + scales.stored(errors, e) + mask
+    read_x, read_y, read_dy, write_dx = accesses.backward
+    errors = read_dy * y + write_dx * x
     if layer.needs_input_grad and errors:
-        operations = passes.operations[1] * larger
-        found.append(VectorWork(phase=Phase.INPUT_GRAD, operations=operations, traffic_bits=backward))
+        found.append(
+            Pass(
+                phase=Phase.INPUT_GRAD,
+                operations=accesses.operations[1] * larger,
+                activation=read_x * x + read_y * y,
+                error=errors,
+                mask_bits=mask_bits,
+            )
+        )
     return found
 
 
-def embedding_work(layer: Embedding, formats: LayerFormats, batch: int, scales: Scales) -> list[VectorWork]:
+def _fork(layer: VectorOp, x: int) -> list[Pass]:
+    """The sum of the readers' errors, two at a time."""
+    if not layer.needs_input_grad:
+        return []
+    sums = layer.readers - 1
+    return [Pass(phase=Phase.INPUT_GRAD, operations=sums * x, error=3 * sums * x)]
+
+
+def _embedding(layer: Embedding, batch: int) -> list[Pass]:
     """Look-ups, and the gradient added into the rows that were looked up."""
     elements = layer.out_elements * (1 if layer.shared else batch)
-    weight, activation = formats.weight.bits, formats.activation.bits
-    error, gradient = formats.error.bits, formats.gradient.bits
     return [
-        VectorWork(
-            phase=Phase.FORWARD,
-            operations=elements,
-            traffic_bits=scales.stored(elements, weight) + scales.stored(elements, activation),
-        ),
-        VectorWork(
-            phase=Phase.WEIGHT_GRAD,
-            operations=elements,
-            traffic_bits=scales.stored(elements, error) + scales.stored(2 * elements, gradient),
-        ),
+        Pass(phase=Phase.FORWARD, operations=elements, weight=elements, activation=elements),
+        Pass(phase=Phase.WEIGHT_GRAD, operations=elements, error=elements, gradient=2 * elements),
     ]
 
 
-def update_work(parameters: int, formats: LayerFormats, optimizer: Optimizer, scales: Scales) -> VectorWork:
+def _update(parameters: int, optimizer: Optimizer) -> Pass:
     """Reads and writes states, reads the gradient, writes the weight copy: 2s+g+w, 4s+g+w, 6s+g+w per parameter."""
-    state = parameters * 2 * optimizer.states * formats.optimizer_state.bits
-    bits = state + scales.stored(parameters, formats.gradient.bits) + scales.stored(parameters, formats.weight.bits)
-    return VectorWork(phase=Phase.UPDATE, operations=parameters * optimizer.operations, traffic_bits=bits)
+    return Pass(
+        phase=Phase.UPDATE,
+        operations=parameters * optimizer.operations,
+        optimizer_state=parameters * 2 * optimizer.states,
+        gradient=parameters,
+        weight=parameters,
+    )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codesign.cost.mac import FITS, block_dot_adders, mac_area_um2, mac_energy_pj
-from codesign.cost.scalesim import WITHOUT_STALLS, ScaleSimCase, ScaleSimConvolution, ScaleSimCounts, scalesim
+from codesign.cost.scalesim import WITHOUT_STALLS, ScaleSimCase, ScaleSimConvolution, ScaleSimCounts, counts_of
 from codesign.errors import DataError
 from codesign.formats import FloatFormat
 from codesign.hardware import Dataflow, MacModel
@@ -95,7 +95,7 @@ def _is_modelled(row: dict[str, str], result: ScaleSimCounts, column: str) -> bo
 
 def match_scalesim(rows: list[dict[str, str]]) -> list[ColumnMatch]:
     """Every column that is modelled, compared with every row: counts exactly, percentages to their six decimals."""
-    results = scalesim([case_of(row) for row in rows])
+    results = counts_of([case_of(row) for row in rows])
     found = []
     for column, field in _COLUMNS.items():
         modelled = [

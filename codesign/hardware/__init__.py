@@ -12,7 +12,7 @@ from codesign.hardware.accelerator import (
     ThroughputLaw,
     VectorUnit,
 )
-from codesign.hardware.load import accelerator_names, accelerator_of, load_accelerator
+from codesign.hardware.load import accelerator_names, accelerator_of, load_accelerator, preset_path
 
 __all__ = [
     "Accelerator",
@@ -28,4 +28,5 @@ __all__ = [
     "accelerator_names",
     "accelerator_of",
     "load_accelerator",
+    "preset_path",
 ]

@@ -17,12 +17,15 @@ _SHORT = {"macs": "array"}  # `macs.rows` is `array.rows`
 ROLES = tuple(f"format.{role.value}" for role in Role)
 
 
+Value = str | int | float  # of a key
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
     """A key and its values, as they stand in the result."""
 
     key: str
-    values: tuple[Any, ...]
+    values: tuple[Value, ...]
 
 
 def accelerator_keys(accelerator: Accelerator) -> list[str]:
@@ -36,7 +39,7 @@ def accelerator_keys(accelerator: Accelerator) -> list[str]:
     ]
 
 
-def axes_of(vary: Mapping[str, Sequence[Any]], accelerator: Accelerator) -> list[Axis]:
+def axes_of(vary: Mapping[str, Sequence[Value]], accelerator: Accelerator) -> list[Axis]:
     """Checked axes, in the order given. Values may be text, as on the command line.
 
     Raises `ConfigError` naming the key, and the value, of the first mistake.
@@ -59,12 +62,12 @@ def axes_of(vary: Mapping[str, Sequence[Any]], accelerator: Accelerator) -> list
     return found
 
 
-def _value(key: str, value: Any, accelerator: Accelerator) -> Any:
+def _value(key: str, value: Value, accelerator: Accelerator) -> Value:
     try:
         if key == "format":
-            uniform(value)
+            uniform(str(value))
         elif key in ROLES:
-            FloatFormat.parse(value)
+            FloatFormat.parse(str(value))
         elif key == "keep":
             value = _number(value)
             if not 0 < value <= 1:
@@ -85,7 +88,7 @@ def _value(key: str, value: Any, accelerator: Accelerator) -> Any:
     return value
 
 
-def _number(value: Any) -> int | float:
+def _number(value: Value) -> int | float:
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -93,12 +96,12 @@ def _number(value: Any) -> int | float:
     return int(number) if number.is_integer() and abs(number) < 2**53 else number
 
 
-def with_values(accelerator: Accelerator, values: Mapping[str, Any]) -> Accelerator:
+def with_values(accelerator: Accelerator, values: Mapping[str, Value]) -> Accelerator:
     """The accelerator with some keys set; `dataflow` is one name, or several joined by `+`."""
     table = asdict(accelerator)
     for key, value in values.items():
         if key == "dataflow":
-            table["array"]["dataflows"] = value.split("+")
+            table["array"]["dataflows"] = str(value).split("+")
         else:
             part, _, name = key.partition(".")
             table[part][name] = value
@@ -113,7 +116,9 @@ def _plain(value: Any) -> Any:
     return value.value if isinstance(value, Enum) else value
 
 
-def formats_with(base: LayerFormats, values: Mapping[str, Any]) -> LayerFormats:
+def formats_with(base: LayerFormats, values: Mapping[str, Value]) -> LayerFormats:
     """`format` first, then single roles."""
-    names = (uniform(values["format"]) if "format" in values else base).names()
-    return LayerFormats.parse(names | {key.partition(".")[2]: value for key, value in values.items() if key in ROLES})
+    names = (uniform(str(values["format"])) if "format" in values else base).names()
+    return LayerFormats.parse(
+        names | {key.partition(".")[2]: str(value) for key, value in values.items() if key in ROLES}
+    )

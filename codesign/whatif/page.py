@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import dataclass
 from html import escape
 from importlib import resources
-from typing import Any
 
-from codesign.cost.lower import Product
-from codesign.cost.mac import native_area_um2
-from codesign.cost.machine import UnitCosts, machine_of
-from codesign.cost.report import owner_of
-from codesign.cost.vector import VectorWork
+import numpy as np
+
+from codesign.cost import (
+    IMAGE_COLUMNS,
+    SIZE_COLUMNS,
+    dataflow_mask,
+    lower,
+    mac_unit,
+    native_area_um2,
+    owner_of,
+)
 from codesign.design import LayerFormats, Role, uniform
 from codesign.errors import CostError
 from codesign.formats import FloatFormat
 from codesign.hardware import Accelerator
 from codesign.optimizers import Optimizer
-from codesign.whatif.grids import kept_network
-from codesign.whatif.work import IMAGE_COLUMNS, Row, rows_of, sizes_of
+from codesign.whatif.plan import kept_network
 from codesign.workload import Phase, Workload
 
 KEEPS = tuple(percent / 100 for percent in range(5, 101, 5))
 FORMATS = ("float32", "e8m10", "bfloat16", "float16", "e5m2", "e4m3fn", "e3m2", "e2m3", "e2m1", "e0m7")
 MOST_ROWS = 4096  # of csrc/page.c
-_ROLES = list(Role)
-_NARROW, _WIDE = "e4m3", "float16"  # any two widths do: bits of a tensor are linear in the width
 _PHASES = list(Phase)
 
 
@@ -50,7 +53,7 @@ def what_if_page(
 
 def _document(
     network: Workload, accelerator: Accelerator, formats: LayerFormats, optimizer: Optimizer
-) -> dict[str, Any]:
+) -> dict[str, object]:
     labels = {str(FloatFormat.parse(name)): name for name in FORMATS}
     labels |= {name: name for name in formats.names().values() if name not in labels}
     parsed = [FloatFormat.parse(name) for name in labels]
@@ -80,7 +83,7 @@ def _document(
             "sram_bytes": accelerator.sram.capacity_bytes,
             "batch": network.batch,
             "keep": 1.0,
-            "dataflows": machine_of(accelerator)["dataflows"],
+            "dataflows": dataflow_mask(array.dataflows),
             **formats.names(),
         },
         "constants": {
@@ -97,96 +100,74 @@ def _document(
 
 def _units(accelerator: Accelerator, formats: list[FloatFormat]) -> list[list[list[list[float] | None]]]:
     """[first][second][accumulator] -> rate and picojoules of a multiply-accumulate; None where it cannot run."""
-    units = UnitCosts(accelerator)
 
     def of(first: FloatFormat, second: FloatFormat, accumulator: FloatFormat) -> list[float] | None:
         try:
-            return list(units.of(first, second, accumulator))
+            return list(mac_unit(accelerator, first, second, accumulator))
         except CostError:
             return None
 
     return [[[of(first, second, last) for last in formats] for second in formats] for first in formats]
 
 
-def lowered(network: Workload, optimizer: Optimizer, groups: list[tuple[int, int]]) -> list[list[float]]:
-    """Rows of csrc/page.c: sizes as (value at batch 0, more per example), tensors as (bits per role's width).
+def lowered(network: Workload, optimizer: Optimizer, groups: list[tuple[int, int]]) -> list[list[int]]:
+    """Rows of csrc/page.c, by layer, phase, products before passes. What grows with the batch: (at batch 0, by example).
 
     groups : (layer, phase) by number; new ones are added
     """
-    narrow = _rows(network, 1, optimizer, {})
-    twice = _rows(network, 2, optimizer, {})
-    wide = {role: [_rows(network, batch, optimizer, {role: _WIDE}) for batch in (1, 2)] for role in _ROLES}
-    table: list[list[float]] = []
+    one, two, seven = (_tables(network, optimizer, batch) for batch in (1, 2, 7))
+    if len(one.order) > MOST_ROWS:
+        raise CostError(f"workload '{network.name}' has {len(one.order)} rows of work; the page holds {MOST_ROWS}")
+    lines = [_lines(first, second) for first, second in zip(one.growing, two.growing, strict=True)]
+    at_seven = [line[:, ::2] + 7 * line[:, 1::2] for line in lines]
+    if not all(map(np.array_equal, (*at_seven, one.product_rest), (*seven.growing, seven.product_rest))):
+        raise CostError(f"workload '{network.name}': work does not grow evenly with the batch; no page can show it")
     number = {group: i for i, group in enumerate(groups)}
-    for i, row in enumerate(narrow):
-        group = (row.layer, row.phase)
-        if group not in number:
-            number[group] = len(groups)
-            groups.append(group)
-        head: list[float] = [int(isinstance(row.work, VectorWork)), number[group], row.phase]
-        if isinstance(row.work, Product):
-            table.append(head + _product(row.work, _as_product(twice[i])))
-        else:
-            wider = {role: [_as_pass(rows[i]) for rows in pair] for role, pair in wide.items()}
-            table.append(head + _pass(row.work, _as_pass(twice[i]), wider))
-    if len(table) > MOST_ROWS:
-        raise CostError(f"workload '{network.name}' has {len(table)} rows of work; the page holds {MOST_ROWS}")
-    _check(table, _rows(network, 7, optimizer, {Role.ERROR: _WIDE}), 7)
-    return table
+    found: list[list[int]] = []
+    for layer, phase, kind, row in one.order:
+        if (layer, phase) not in number:
+            number[layer, phase] = len(groups)
+            groups.append((layer, phase))
+        fixed = one.product_rest[row].tolist() if kind == _PRODUCT else []
+        found.append([kind, number[layer, phase], phase, *lines[kind][row].tolist(), *fixed])
+    return found
 
 
-def _rows(network: Workload, batch: int, optimizer: Optimizer, other: dict[Role, str]) -> list[Row]:
-    names = {role.value: other.get(role, _NARROW) for role in _ROLES}
-    return rows_of(network.with_batch(batch), LayerFormats.parse(names), optimizer)
+_PRODUCT, _PASS = 0, 1  # kinds of rows
 
 
-def _as_product(row: Row) -> Product:
-    assert isinstance(row.work, Product)
-    return row.work
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Tables:
+    """The work of a step at one batch.
+
+    order : (layer, phase, kind, row of its kind), as the page has the rows
+    growing : for each kind, what may grow with the batch: of products m, n, k, repeats; of passes operations, numbers of
+        each role, mask bits
+    product_rest : roles, image
+    """
+
+    order: list[tuple[int, int, int, int]]
+    growing: tuple[np.ndarray, np.ndarray]
+    product_rest: np.ndarray
 
 
-def _as_pass(row: Row) -> VectorWork:
-    assert isinstance(row.work, VectorWork)
-    return row.work
+def _tables(network: Workload, optimizer: Optimizer, batch: int) -> _Tables:
+    any_format = uniform("bf16")  # the page multiplies by widths itself
+    work = lower(((layer, any_format) for layer in network.layers), batch, optimizer)
+    labels = ((_PRODUCT, work.product_layers, work.product_phases), (_PASS, work.pass_layers, work.pass_phases))
+    order = [
+        (layer, phase, kind, row)
+        for kind, layers, phases in labels
+        for row, (layer, phase) in enumerate(zip(layers.tolist(), phases.tolist(), strict=True))
+    ]
+    sizes = np.stack([work.sizes[name] for name in SIZE_COLUMNS], axis=1)
+    passes = np.column_stack((work.pass_operations, work.pass_numbers, work.pass_mask_bits))
+    image = np.stack([work.sizes[name] for name in IMAGE_COLUMNS], axis=1)
+    return _Tables(
+        order=sorted(order), growing=(sizes, passes), product_rest=np.concatenate((work.product_roles, image), axis=1)
+    )
 
 
-def _line(one: int, two: int) -> list[float]:
-    return [2 * one - two, two - one]
-
-
-def _product(one: Product, two: Product) -> list[float]:
-    first, second = sizes_of(one), sizes_of(two)
-    lines = [value for pair in zip(first[:4], second[:4], strict=True) for value in _line(*pair)]
-    return [*lines, *(_ROLES.index(role) for role in one.roles), *first[-len(IMAGE_COLUMNS) :]]
-
-
-def _pass(one: VectorWork, two: VectorWork, wider: dict[Role, list[VectorWork]]) -> list[float]:
-    narrow, wide = FloatFormat.parse(_NARROW).bits, FloatFormat.parse(_WIDE).bits
-    words = _line(one.operations, two.operations)
-    rest = [one.traffic_bits, two.traffic_bits]
-    for role in _ROLES:
-        each = [
-            (work.traffic_bits - base.traffic_bits) // (wide - narrow)
-            for work, base in zip(wider[role], (one, two), strict=True)
-        ]
-        words += _line(*each)
-        rest = [bits - count * narrow for bits, count in zip(rest, each, strict=True)]
-    return words + _line(*rest)
-
-
-def _check(table: list[list[float]], rows: list[Row], batch: int) -> None:
-    """The straight lines hold at another batch and another width."""
-    narrow, wide = FloatFormat.parse(_NARROW).bits, FloatFormat.parse(_WIDE).bits
-
-    def at(words: list[float], i: int) -> float:
-        return words[i] + words[i + 1] * batch
-
-    for words, row in zip(table, rows, strict=True):
-        if isinstance(row.work, Product):
-            same = sizes_of(row.work) == (*(int(at(words, 3 + 2 * d)) for d in range(4)), *map(int, words[14:]))
-        else:
-            bits = [wide if role is Role.ERROR else narrow for role in _ROLES]
-            moved = at(words, 17) + sum(at(words, 5 + 2 * i) * width for i, width in enumerate(bits))
-            same = (row.work.operations, row.work.traffic_bits) == (at(words, 3), moved)
-        if not same:
-            raise CostError(f"layer {row.layer}: its work does not grow evenly with the batch; the page cannot show it")
+def _lines(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Columns (at batch 0, by example) of each column, from batches 1 and 2."""
+    return np.stack((2 * one - two, two - one), axis=2).reshape(len(one), -1)

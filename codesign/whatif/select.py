@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from codesign.errors import ConfigError, did_you_mean
-from codesign.whatif.grids import OBJECTIVES
+from codesign.whatif.plan import OBJECTIVES
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,10 +9,8 @@ from collections.abc import Callable
 import numpy as np
 
 from codesign import DesignPoint, load_accelerator, simulate, uniform
-from codesign.cost import option_table, simulate_batch
-from codesign.cost.rows import Rows
-from codesign.cost.scales import NO_SCALES
-from codesign.cost.scalesim import scalesim
+from codesign.cost import IMAGE_COLUMNS, SIZE_COLUMNS, lower, option_table, simulate_batch
+from codesign.cost.scalesim import counts_of
 from codesign.cost.verify import REFERENCE, case_of, read_rows
 from codesign.formats import FloatFormat
 from codesign.hardware import Accelerator
@@ -37,16 +35,13 @@ def layer_phases(count: int) -> dict[str, np.ndarray]:
     """Products of ResNet-50, VGG-16 and a GPT with channels cut at random: all different, in random formats."""
     rng = np.random.default_rng(1)
     rows = []
+    names = (*SIZE_COLUMNS, *IMAGE_COLUMNS)
+    bf16 = uniform("bf16")
     for name in ("resnet50-imagenet", "vgg16-cifar", "gpt-small"):
-        collected = Rows(load_accelerator("edge"), Optimizer.SGD, NO_SCALES)
         workload = builtin_workload(name, batch=32)
-        for layer in workload.layers:
-            collected.add(layer, uniform("bf16"), workload.batch)
-        columns = collected._columns()
-        names = ("m", "n", "k", "repeats", "image", "out_rows", "out_cols", "in_rows", "in_cols", "row_step", "row_span", "taps")  # fmt: skip
-        rows.append(np.stack([columns[name] for name in names]))
+        work = lower(((layer, bf16) for layer in workload.layers), workload.batch, Optimizer.SGD)
+        rows.append(np.stack([work.sizes[column] for column in names]))
     table = np.concatenate(rows, axis=1)[:, rng.integers(sum(part.shape[1] for part in rows), size=count)]
-    names = ("m", "n", "k", "repeats", "image", "out_rows", "out_cols", "in_rows", "in_cols", "row_step", "row_span", "taps")  # fmt: skip
     columns = dict(zip(names, table, strict=True))
     for name in ("n", "k"):  # a cut of some channels
         columns[name] = np.maximum(1, (columns[name] * rng.uniform(0.3, 1, count)).astype(int))
@@ -94,9 +89,9 @@ def main() -> None:
     cases = [case_of(row) for row in rows]
     gemms = [case for row, case in zip(rows, cases, strict=True) if row["layer_kind"] == "gemm"]
     theirs = {kind: sum(float(row["cpu_s"]) for row in rows if row["layer_kind"] == kind) for kind in ("gemm", "conv")}
-    ours = cpu_s(lambda: scalesim(gemms))
+    ours = cpu_s(lambda: counts_of(gemms))
     convolutions = [case for row, case in zip(rows, cases, strict=True) if row["layer_kind"] == "conv"]
-    ours_conv = cpu_s(lambda: scalesim(convolutions), 3)
+    ours_conv = cpu_s(lambda: counts_of(convolutions), 3)
     print(f"  SCALE-Sim 3.0.0 on its {len(gemms)} products: {theirs['gemm']:.0f} s, ours {1e3 * ours:.2f} ms: ratio {theirs['gemm'] / ours:,.0f}")  # fmt: skip
     print(f"  on its {len(convolutions)} convolutions, whose ifmap stream we simulate too: {theirs['conv']:.0f} s, ours {ours_conv:.3f} s: ratio {theirs['conv'] / ours_conv:,.0f}")  # fmt: skip
 

@@ -13,12 +13,13 @@ from codesign.cost.columns import PRODUCT_COLUMNS, cost_columns
 from codesign.cost.folds import folds_of
 from codesign.cost.lower import products
 from codesign.cost.machine import DATAFLOWS
-from codesign.cost.scalesim import ScaleSimCase, scalesim
+from codesign.cost.scalesim import ScaleSimCase, counts_of
 from codesign.errors import CostError
 from codesign.formats import FloatFormat
 from codesign.hardware import Dataflow
 from codesign.quantize import matmul, round_to_format
 from codesign.workload import GemmShape, single_linear
+from tests.cost.machines import machine_table
 
 SIZES = st.integers(1, 9)
 FORMATS = st.sampled_from(["float32", "bfloat16", "e4m3fn", "e5m2", "e3m2", "e2m1", "e6m9", "float16", "e0m7"])
@@ -28,7 +29,7 @@ def model_cycles(m, n, k, dataflow, rows, cols):
     """Compute cycles of the C core, all in one tile."""
     machine = {
         "rows": rows, "cols": cols, "arrays": 1, "dataflows": 1 << DATAFLOWS.index(dataflow), "sram_bits": 2**40,
-        "dram_bits_per_cycle": 1.0, "dram_latency_cycles": 0, "sram_pj_per_bit": 0.0, "dram_pj_per_bit": 0.0,
+        "dram_bits_per_cycle": 1.0, "dram_latency_cycles": 0,
     }  # fmt: skip
     columns = {name: np.zeros(1) for name in PRODUCT_COLUMNS} | {
         "m": np.array([m]), "n": np.array([n]), "k": np.array([k]), "repeats": np.ones(1), "rate": np.array([256]),
@@ -38,7 +39,7 @@ def model_cycles(m, n, k, dataflow, rows, cols):
         "dataflow": np.array([DATAFLOWS.index(dataflow)]), "order": np.zeros(1), "tile_repeats": np.ones(1),
         "tile_m": np.array([m]), "tile_n": np.array([n]), "tile_k": np.array([k]),
     }  # fmt: skip
-    return cost_columns([machine], columns, mappings=mapping)[1]["compute_cycles"][0]
+    return cost_columns(machine_table([machine]), columns, mappings=mapping)[1]["compute_cycles"][0]
 
 
 @settings(max_examples=120, deadline=None)
@@ -60,7 +61,7 @@ def test_cycles_products_and_bits_of_the_array(m, n, k, dataflow, rows, cols, op
     case = ScaleSimCase(
         layer=GemmShape(m=m, n=n, k=k), dataflow=dataflow, rows=rows, cols=cols, ifmap_kb=64, filter_kb=64, ofmap_kb=64
     )
-    counts = scalesim([case])[0]
+    counts = counts_of([case])[0]
     assert run.folds == counts.folds
     # that simulator counts from zero, and an output-stationary array of its kind is read without being shifted out
     drained = run.folds * rows if dataflow is Dataflow.OS else 0
@@ -84,7 +85,7 @@ def test_folds_of_a_mapping_are_those_of_the_untiled_product_for_each_streamed_t
         case = ScaleSimCase(
             layer=GemmShape(m=m, n=n, k=k), dataflow=dataflow, rows=8, cols=4, ifmap_kb=64, filter_kb=64, ofmap_kb=64
         )
-        counts = scalesim([case])[0]
+        counts = counts_of([case])[0]
         streamed, size = {Dataflow.OS: ("k", k), Dataflow.WS: ("m", m), Dataflow.IS: ("n", n)}[dataflow]
         assert folds == counts.folds * -(-size // report.mappings[f"tile_{streamed}"][0])
         assert 100 * share == pytest.approx(counts.mapping_efficiency_pct)

@@ -14,10 +14,12 @@ FLAGS = ["-std=c11", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize
 def test_no_count_wraps_and_no_column_is_left(tmp_path):
     program = tmp_path / "cost_check"
     sources = [
-        *(CSRC / f"{name}.c" for name in ("cost", "scalesim", "schedule", "search")),
+        *(CSRC / f"{name}.c" for name in ("cost", "machine", "page", "rows", "scalesim", "schedule", "search", "step")),
         Path(__file__).with_name("cost_check.c"),
     ]
-    built = subprocess.run(["cc", *FLAGS, *map(str, sources), "-o", str(program)], capture_output=True, text=True)
+    built = subprocess.run(
+        ["cc", *FLAGS, *map(str, sources), "-lm", "-o", str(program)], capture_output=True, text=True
+    )
     if "cannot find -lasan" in built.stderr or "libasan" in built.stderr:
         pytest.skip("the compiler has no AddressSanitizer library")
     assert built.returncode == 0, built.stderr

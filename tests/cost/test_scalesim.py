@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from codesign.cost.scalesim import ScaleSimCase, ScaleSimConvolution, scalesim
+from codesign.cost.scalesim import ScaleSimCase, ScaleSimConvolution, counts_of
 from codesign.cost.verify import REFERENCE, case_of, match_mac, match_scalesim, read_rows
 from codesign.errors import CostError, DataError
 from codesign.hardware import Dataflow
@@ -40,7 +40,7 @@ def test_the_comparison_can_fail(column):
 
 def counts(dataflow, rows=2, cols=2, m=3, n=3, k=4, kb=64):
     layer = GemmShape(m=m, n=n, k=k)
-    return scalesim(
+    return counts_of(
         [ScaleSimCase(layer=layer, dataflow=dataflow, rows=rows, cols=cols, ifmap_kb=kb, filter_kb=kb, ofmap_kb=kb)]
     )[0]
 
@@ -73,7 +73,7 @@ def test_convolutions_may_round_their_outputs_up_and_skip_what_is_outside():
     # 5 x 5 in steps of 3: ceil((5 - 1 + 3) / 3) = 3 positions a side, the last one at 6, outside
     outside = ScaleSimConvolution(in_rows=5, in_cols=5, channels=2, kernel_rows=1, kernel_cols=1, stride=3, filters=1)
     case = ScaleSimCase(layer=outside, dataflow=Dataflow.OS, rows=2, cols=2, ifmap_kb=1, filter_kb=1, ofmap_kb=1)
-    found = scalesim([case])[0]
+    found = counts_of([case])[0]
     assert found.sram_ifmap_reads == 9 * 2
     assert found.dram_ifmap_reads == 4 * 2
 
@@ -138,7 +138,7 @@ def test_operands_under_a_bandwidth_limit_come_in_lines_with_the_empty_places_of
         "filter_kb": 16,
         "ofmap_kb": 16,
     }
-    found = scalesim([ScaleSimCase(**case, bandwidth=10)])[0]
+    found = counts_of([ScaleSimCase(**case, bandwidth=10)])[0]
     assert (found.dram_ifmap_reads, found.dram_filter_reads, found.dram_ofmap_writes) == (160, 420, 352)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from codesign.cost.columns import ORDERS, PRODUCT_COLUMNS, RowError, cost_columns
+from tests.cost.machines import machine_table
 from tests.reference import tile_events
 
 FLOWS = ("os", "ws", "is")
@@ -50,7 +51,7 @@ def random_product(rng: random.Random, top: int) -> dict:
 
 def c_machine(machine: dict) -> dict:
     flows = sum(1 << FLOWS.index(flow) for flow in machine["dataflows"])
-    return machine | {"dataflows": flows, "sram_pj_per_bit": 0.0, "dram_pj_per_bit": 0.0}
+    return machine | {"dataflows": flows}
 
 
 def c_columns(products: list[dict]) -> dict[str, np.ndarray]:
@@ -79,7 +80,7 @@ def test_the_closed_form_equals_the_event_simulation_on_random_mappings():
         "tile_repeats": np.array([mapping["tile_repeats"] for mapping in mappings]),
         **{f"tile_{d}": np.array([mapping["tile"][i] for mapping in mappings]) for i, d in enumerate("mnk")},
     }
-    _, costs = cost_columns([c_machine(machine) for machine in machines], c_columns(products), mappings=columns)
+    _, costs = cost_columns(machine_table(map(c_machine, machines)), c_columns(products), mappings=columns)
     for i, (machine, product, mapping) in enumerate(zip(machines, products, mappings, strict=True)):
         expected = tile_events.run(machine, product, mapping)
         assert expected == {name: costs[name][i] for name in expected}, (machine, product, mapping)
@@ -92,7 +93,7 @@ def test_the_search_finds_the_best_of_all_mappings_that_it_promises_to_try():
         machine, product = random_machine(rng), random_product(rng, 10)
         expected = tile_events.best(machine, product)
         try:
-            mappings, costs = cost_columns([c_machine(machine)], c_columns([product]))
+            mappings, costs = cost_columns(machine_table([c_machine(machine)]), c_columns([product]))
         except RowError as error:
             assert (error.reason, expected) == ("capacity", None), (machine, product)
             infeasible += 1
@@ -111,7 +112,7 @@ def test_the_search_finds_the_best_of_all_mappings_that_it_promises_to_try():
 
 def test_equal_rows_threads_and_order_do_not_change_a_result():
     rng = random.Random(3)
-    machines = [c_machine(random_machine(rng) | {"sram_bits": 10**6}) for _ in range(5)]
+    machines = machine_table(c_machine(random_machine(rng) | {"sram_bits": 10**6}) for _ in range(5))
     products = [random_product(rng, 200) for _ in range(40)] * 3
     columns = c_columns(products) | {"machine": np.arange(len(products)) % 5}
     alone = [cost_columns(machines, {name: c[i : i + 1] if len(c) > 1 else c for name, c in columns.items()})
@@ -161,7 +162,7 @@ def test_on_chip_accesses_are_those_counted_fold_by_fold():
             "tile_repeats": np.array([1]),
             **{f"tile_{d}": np.array([mapping["tile"][i]]) for i, d in enumerate("mnk")},
         }
-        _, costs = cost_columns([c_machine(machine)], c_columns([product]), mappings=columns)
+        _, costs = cost_columns(machine_table([c_machine(machine)]), c_columns([product]), mappings=columns)
         assert costs["sram_bits"][0] == event_sram(machine, product, mapping)
 
 
@@ -196,19 +197,19 @@ def test_a_value_out_of_range_names_its_row(name):
     product = random_product(random.Random(6), 10) | {"image": 0}
     columns = c_columns([product, product | {name: BAD[name]}]) | {"machine": np.zeros(2, int)}
     with pytest.raises(RowError, match="row 1: range"):
-        cost_columns([c_machine(random_machine(random.Random(6)) | {"sram_bits": 10**6})], columns)
+        cost_columns(machine_table([c_machine(random_machine(random.Random(6)) | {"sram_bits": 10**6})]), columns)
 
 
 def test_counts_that_could_wrap_are_refused():
     product = random_product(random.Random(7), 10) | {"image": 0, "m": 2**20, "n": 2**20, "k": 2**15, "repeats": 1}
     with pytest.raises(RowError, match="row 0: overflow"):
-        cost_columns([c_machine(random_machine(random.Random(7)))], c_columns([product]))
+        cost_columns(machine_table([c_machine(random_machine(random.Random(7)))]), c_columns([product]))
 
 
 @pytest.mark.parametrize("broken", [{"rows": 0}, {"cols": 65537}, {"arrays": 0}, {"dataflows": 0}, {"sram_bits": 0},
                                     {"dram_bits_per_cycle": 0.0}, {"dram_latency_cycles": -1}])  # fmt: skip
 def test_a_machine_out_of_range_is_named(broken):
     rng = random.Random(8)
-    machines = [c_machine(random_machine(rng)), c_machine(random_machine(rng)) | broken]
+    machines = machine_table([c_machine(random_machine(rng)), c_machine(random_machine(rng)) | broken])
     with pytest.raises(RowError, match="row 1: machine"):
         cost_columns(machines, c_columns([random_product(rng, 5)]))

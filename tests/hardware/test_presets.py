@@ -9,8 +9,7 @@ from codesign.cost import area_um2, macs_per_256_cycles
 from codesign.cost.verify import REFERENCE
 from codesign.errors import ConfigError, CostError
 from codesign.formats import FloatFormat
-from codesign.hardware import ThroughputLaw, accelerator_names, accelerator_of, load_accelerator
-from codesign.hardware.load import preset_path
+from codesign.hardware import ThroughputLaw, accelerator_names, accelerator_of, load_accelerator, preset_path
 
 NAMES = accelerator_names()
 PUBLISHED = {

@@ -35,7 +35,9 @@ def title(text: str) -> str:
 
 def supersedes(text: str) -> list[str]:
     """Numbers of the decisions that a page says it supersedes, wholly or in part."""
-    return [number for line in re.findall(r"[Ss]upersedes ([^.\n]*)", text) for number in re.findall(r"\b(\d{4})\b", line)]
+    return [
+        number for line in re.findall(r"[Ss]upersedes ([^.\n]*)", text) for number in re.findall(r"\b(\d{4})\b", line)
+    ]
 
 
 def index() -> str:

@@ -4,7 +4,9 @@ from tests.walls.decisions import INDEX, index, pages, supersedes
 
 
 def test_the_index_is_what_the_pages_say():
-    assert INDEX.read_text(encoding="utf-8") == index(), "run `python -m tests.walls.decisions`; never edit a landed page"
+    assert INDEX.read_text(encoding="utf-8") == index(), (
+        "run `python -m tests.walls.decisions`; never edit a landed page"
+    )
 
 
 def test_a_page_supersedes_pages_that_exist():

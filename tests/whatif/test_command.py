@@ -36,7 +36,7 @@ def test_csv_parquet_and_shards_hold_what_json_shows(tmp_path, capsys, monkeypat
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "a.parquet"), expected, check_dtype=False)
     assert (tmp_path / "a.html").read_text().count("<tr") == 13
     monkeypatch.setattr(write, "SHARD_POINTS", 5)
-    monkeypatch.setattr("codesign.whatif.grids.CHUNK", 3)
+    monkeypatch.setattr("codesign.whatif.plan.CHUNK", 3)
     assert main([*SWEEP, "--out", str(tmp_path / "shards.parquet")]) == 0
     assert len(list((tmp_path / "shards.parquet").iterdir())) == 2
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "shards.parquet"), expected, check_dtype=False)
@@ -45,7 +45,7 @@ def test_csv_parquet_and_shards_hold_what_json_shows(tmp_path, capsys, monkeypat
 def test_workers_of_dask_give_the_same(capsys, monkeypatch):
     distributed = pytest.importorskip("distributed")
     expected = rows(capsys)
-    monkeypatch.setattr("codesign.whatif.grids.CHUNK", 5)
+    monkeypatch.setattr("codesign.whatif.plan.CHUNK", 5)
     with distributed.LocalCluster(
         n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
     ) as cluster:
@@ -60,7 +60,7 @@ def test_a_scheduler_that_is_not_there_is_one_line(capsys):
 
 def test_the_best_of_all_chunks(capsys, monkeypatch):
     everything = rows(capsys)
-    monkeypatch.setattr("codesign.whatif.grids.CHUNK", 5)
+    monkeypatch.setattr("codesign.whatif.plan.CHUNK", 5)
     best = rows(capsys, "--top", "4", "--by", "energy_j")
     assert best["energy_j"].tolist() == sorted(everything["energy_j"])[:4]
     front = rows(capsys, "--pareto", "latency_s,area_um2")

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from codesign.cli import main
-from codesign.hardware import load_accelerator
-from codesign.hardware.load import preset_path
-from codesign.whatif.page import what_if_page
+from codesign.hardware import load_accelerator, preset_path
+from codesign.whatif import what_if_page
 from codesign.workload import builtin_workload
 from tests.whatif.browser import CHROMIUM, dump, record
 

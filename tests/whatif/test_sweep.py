@@ -13,8 +13,7 @@ from codesign import DesignPoint, simulate
 from codesign.design import LayerFormats, uniform
 from codesign.errors import ConfigError
 from codesign.hardware import load_accelerator
-from codesign.whatif import grid, pareto, sweep, top
-from codesign.whatif.grids import kept_network
+from codesign.whatif import kept_network, pareto, sweep, sweep_plan, top
 from codesign.workload import builtin_workload
 
 EDGE = load_accelerator("edge")
@@ -99,8 +98,8 @@ def test_what_cannot_run_says_why():
 def test_the_points_beside_a_point_change_nothing(mapping, monkeypatch):
     vary = VARY | {"keep": [0.6], "dram.latency_s": [1e-7]}
     whole = sweep(NETWORK, EDGE, vary, mapping=mapping)
-    monkeypatch.setattr("codesign.whatif.grids.CHUNK", 1)
-    assert len(grid(NETWORK, EDGE, vary).chunks) == len(whole) > 1
+    monkeypatch.setattr("codesign.whatif.plan.CHUNK", 1)
+    assert len(sweep_plan(NETWORK, EDGE, vary).chunks) == len(whole) > 1
     pd.testing.assert_frame_equal(sweep(NETWORK, EDGE, vary, mapping=mapping), whole)
 
 

@@ -1,4 +1,4 @@
-"""The full grid of a few keys, priced in chunks."""
+"""Every combination of the values of a few keys, priced in chunks."""
 
 from __future__ import annotations
 
@@ -8,20 +8,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
 
-from codesign.cost.columns import Columns
-from codesign.cost.mac import native_area_um2
-from codesign.cost.machine import UnitCosts, machine_of
+from codesign.cost import (
+    REFUSALS,
+    Lowering,
+    StepWork,
+    accelerator_rows,
+    best_mappings,
+    dataflow_mask,
+    lower,
+    machine_rows,
+    price_steps,
+    step_work,
+)
 from codesign.design import LayerFormats, uniform
 from codesign.errors import ConfigError, ModelError
 from codesign.hardware import Accelerator
-from codesign.native import lib
 from codesign.optimizers import Optimizer
-from codesign.whatif.axes import ROLES, Axis, axes_of, formats_with, with_values
-from codesign.whatif.steps import MACHINE, Work, best_mappings, price_steps, work_of
+from codesign.whatif.axes import ROLES, Axis, Value, axes_of, formats_with, with_values
 from codesign.workload import Workload
 
 if TYPE_CHECKING:
@@ -41,12 +48,6 @@ _NEXT_TO = (
     "dram.latency_s",
     "sram.capacity_bytes",
 )
-_REFUSED = {
-    lib.CS_ERR_RANGE: "a size is out of the core's range",
-    lib.CS_ERR_OVERFLOW: "more than 2^55 multiply-accumulates",
-    lib.CS_ERR_CAPACITY: "no tile fits into the on-chip memory",
-    lib.CS_ERR_MACHINE: "the machine is out of the core's range",
-}
 
 
 class MappingChoice(StrEnum):
@@ -57,7 +58,7 @@ class MappingChoice(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid:
+class SweepPlan:
     """Every combination of the axes' values; the last axis turns fastest. Picklable: workers get it as a whole."""
 
     network: Workload
@@ -78,26 +79,34 @@ class Grid:
         return [(start, min(start + CHUNK, self.points)) for start in range(0, self.points, CHUNK)]
 
     @cached_property
-    def _works(self) -> tuple[list[int], list[Work], list[Accelerator]]:
+    def _works(self) -> tuple[list[int], list[StepWork], list[Accelerator]]:
         """Axes that change the work, the work of each of their combinations, and its multiply-accumulate units."""
         places = [i for i, axis in enumerate(self.axes) if _changes_work(axis.key)]
         works, machines = [], []
-        networks: dict[tuple[Any, Any], Workload] = {}
+        networks: dict[tuple[float | None, int], Workload] = {}
         for values in itertools.product(*(self.axes[i].values for i in places)):
             named = {self.axes[i].key: value for i, value in zip(places, values, strict=True)}
             machine = with_values(
                 self.accelerator, {k: v for k, v in named.items() if k.startswith(("mac.", "throughput."))}
             )
-            shape = (named.get("keep"), named.get("batch", self.network.batch))
+            keep = float(named["keep"]) if "keep" in named else None
+            shape = (keep, int(named.get("batch", self.network.batch)))
             if shape not in networks:
                 networks[shape] = kept_network(self.network, shape[0]).with_batch(shape[1])
             formats = formats_with(self.formats, named)
-            work = work_of(networks[shape], formats, UnitCosts(machine), self.optimizer)
-            if self.mapping is MappingChoice.FIXED:
-                work = replace(work, mappings=best_mappings(work, machine))
-            works.append(work)
+            work = step_work(self._lowered(networks[shape], formats), machine)
+            match self.mapping:
+                case MappingChoice.SEARCHED:
+                    works.append(work)
+                case MappingChoice.FIXED:
+                    works.append(replace(work, mappings=best_mappings(work, machine)))
+                case _:
+                    assert_never(self.mapping)
             machines.append(machine)
         return places, works, machines
+
+    def _lowered(self, network: Workload, formats: LayerFormats) -> Lowering:
+        return lower(((layer, formats) for layer in network.layers), network.batch, self.optimizer)
 
     def frame(self, start: int, stop: int) -> pd.DataFrame:
         """Points `start` to `stop`: one column per axis, then `RESULTS`; NaN and `why` where a point cannot run."""
@@ -110,34 +119,23 @@ class Grid:
         rest = [i for i in range(len(self.axes)) if i not in places]
         rest.sort(key=lambda i: _NEXT_TO.index(self.axes[i].key) if self.axes[i].key in _NEXT_TO else len(_NEXT_TO))
         order = np.argsort(self._number([*places, *rest], where), kind="stable")
-        machines, clock_hz, lanes, area = self._machines(columns, number, units)
-        steps = price_steps(works, machines[order], lanes[order], number[order])
+        machines = self._machines(columns, number, units)
+        steps = price_steps(works, _take(machines, order), number[order])
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
         steps = {name: column[back] for name, column in steps.items()}
-        bad = (steps["status"] != lib.CS_OK) | np.array([bool(work.why) for work in works])[number]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            elements = (machines["rows"] * machines["cols"] * machines["arrays"]).astype(float)
-            energy_pj = (
-                steps["mac_pj"]
-                + steps["sram_bits"] * machines["sram_pj_per_bit"]
-                + steps["traffic_bits"] * machines["dram_pj_per_bit"]
-            )
-            found: Columns = {
-                "latency_s": steps["cycles"] / clock_hz,
-                "energy_j": energy_pj * 1e-12,
-                "area_um2": area,
-                "traffic_bits": steps["traffic_bits"],
-                "utilisation": steps["ideal_cycles"] / elements / steps["cycles"],
-            }
-        for name in ("latency_s", "energy_j", "traffic_bits", "utilisation"):
-            found[name][bad] = np.nan
-        reasons = np.array([""] + [_REFUSED.get(i, "") for i in range(1, 1 + max(_REFUSED))], dtype=object)
-        why = np.where(bad, reasons[steps["status"]], "")
+        reasons = np.array([REFUSALS[status] for status in range(len(REFUSALS))], dtype=object)
+        why = reasons[steps["status"]]
         for i, work in enumerate(works):
             if work.why:
                 why[number == i] = work.why
-        return pd.DataFrame({**columns, **found, "remapped": steps["remapped"], "why": why})
+        bad = (steps["status"] != 0) | np.array([bool(work.why) for work in works])[number]
+        found = {name: steps[name] for name in ("latency_s", "energy_j", "traffic_bits", "utilisation")}
+        for column in found.values():
+            column[bad] = np.nan
+        found["area_um2"] = machines["area_um2"]
+        results = found | {"remapped": steps["remapped"], "why": why}
+        return pd.DataFrame(columns | {name: results[name] for name in RESULTS})
 
     def _number(self, places: Sequence[int], where: Sequence[np.ndarray]) -> np.ndarray:
         """One number per point that counts through the values of these axes, the last one fastest."""
@@ -148,33 +146,24 @@ class Grid:
 
     def _machines(
         self, columns: Mapping[str, np.ndarray], number: np.ndarray, units: Sequence[Accelerator]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """(machines, clock, lanes, area) of each point; as `machine_of` and `area_um2` have them, on columns."""
-        base = self.accelerator
-
-        def column(key: str) -> np.ndarray:
-            part, _, name = key.partition(".")
-            return np.broadcast_to(columns.get(key, getattr(getattr(base, part), name)), number.shape)
-
-        clock = column("array.clock_hz")
-        machines = np.zeros(len(number), MACHINE)
-        machines["rows"], machines["cols"] = column("array.rows"), column("array.cols")
-        machines["arrays"] = column("array.count")
-        machines["dataflows"] = machine_of(base)["dataflows"]
+    ) -> np.ndarray:
+        """Rows of `cs_machine` of each point: its multiply-accumulate units, with the other keys set."""
+        rows = _take(accelerator_rows(units), number)
         for axis in self.axes:
+            part, _, name = axis.key.partition(".")
             if axis.key == "dataflow":
                 for value in axis.values:
-                    masks = machine_of(with_values(base, {"dataflow": value}))["dataflows"]
-                    machines["dataflows"][columns["dataflow"] == value] = masks
-        machines["sram_bits"] = column("sram.capacity_bytes") * 8
-        machines["dram_bits_per_cycle"] = column("dram.bandwidth_bytes_per_s") * 8 / clock
-        machines["dram_latency_cycles"] = np.ceil(column("dram.latency_s") * clock)
-        machines["sram_pj_per_bit"] = column("sram.energy_pj_per_bit")
-        machines["dram_pj_per_bit"] = column("dram.energy_pj_per_bit")
-        per_element = np.array([native_area_um2(unit) * unit.mac.area_scale for unit in units])[number]
-        elements = column("array.rows") * column("array.cols") * column("array.count")
-        area = elements * per_element + column("sram.capacity_bytes") * column("sram.area_um2_per_byte")
-        return machines, clock, column("vector.lanes"), area
+                    masked = with_values(self.accelerator, {"dataflow": value}).array.dataflows
+                    rows["dataflows"][columns["dataflow"] == value] = dataflow_mask(masked)
+            elif not _changes_work(axis.key) and name in (rows.dtype[part].names or ()):
+                rows[part][name] = columns[axis.key]
+        return machine_rows(rows)
+
+
+def _take(rows: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """`rows[where]` of structures, moved whole: numpy itself copies field by field."""
+    moved: np.ndarray = rows.view(np.dtype((np.void, rows.itemsize)))[where].view(rows.dtype)
+    return moved
 
 
 def _changes_work(key: str) -> bool:
@@ -197,19 +186,19 @@ def kept_network(network: Workload, share: float | None) -> Workload:
     return network.with_channels(channels)
 
 
-def grid(
+def sweep_plan(
     network: Workload,
     accelerator: Accelerator,
-    vary: Mapping[str, Sequence[Any]],
+    vary: Mapping[str, Sequence[Value]],
     *,
     formats: LayerFormats | None = None,
     optimizer: Optimizer = Optimizer.MOMENTUM,
     mapping: str = "searched",
-) -> Grid:
-    """Checked grid of a sweep; see `sweep`."""
+) -> SweepPlan:
+    """The checked plan of a sweep; see `sweep`."""
     if mapping not in list(MappingChoice):
         raise ConfigError(f"mapping must be searched or fixed, got '{mapping}'")
-    return Grid(
+    return SweepPlan(
         network=network,
         accelerator=accelerator,
         axes=tuple(axes_of(vary, accelerator)),
@@ -222,7 +211,7 @@ def grid(
 def sweep(
     network: Workload,
     accelerator: Accelerator,
-    vary: Mapping[str, Sequence[Any]],
+    vary: Mapping[str, Sequence[Value]],
     *,
     formats: LayerFormats | None = None,
     optimizer: Optimizer = Optimizer.MOMENTUM,
@@ -241,11 +230,11 @@ def sweep(
     """
     import pandas as pd
 
-    plan = grid(network, accelerator, vary, formats=formats, optimizer=optimizer, mapping=mapping)
+    plan = sweep_plan(network, accelerator, vary, formats=formats, optimizer=optimizer, mapping=mapping)
     return pd.concat(list(frames(plan)), ignore_index=True)
 
 
-def frames(plan: Grid) -> Iterator[pd.DataFrame]:
-    """The grid chunk by chunk, in order."""
+def frames(plan: SweepPlan) -> Iterator[pd.DataFrame]:
+    """The points chunk by chunk, in order."""
     for start, stop in plan.chunks:
         yield plan.frame(start, stop)
