@@ -6,9 +6,8 @@ from codesign.errors import CodesignError
 from codesign.formats import FloatFormat
 from codesign.hardware import Accelerator, load_accelerator
 from codesign.quantize import Rounding, round_to_format
+from codesign.version import VERSION as __version__
 from codesign.workload import GemmShape, Phase, Workload
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Accelerator",

@@ -10,7 +10,6 @@ import argparse
 import os
 import sys
 
-import codesign
 from codesign.cli import (
     apply,
     catalogue,
@@ -27,14 +26,18 @@ from codesign.cli import (
     whatif,
 )
 from codesign.errors import CodesignError
+from codesign.version import VERSION
 
+__all__ = ["main"]
+
+DESCRIPTION = "Co-design of neural-network training and the hardware that runs it."
 INTERRUPTED = 130
 
 
 def parser() -> argparse.ArgumentParser:
     """Every command and option."""
-    top = argparse.ArgumentParser(prog="codesign", description=codesign.__doc__)
-    top.add_argument("--version", action="version", version=f"codesign {codesign.__version__}")
+    top = argparse.ArgumentParser(prog="codesign", description=DESCRIPTION)
+    top.add_argument("--version", action="version", version=f"codesign {VERSION}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for family in (
         search,

@@ -38,7 +38,7 @@ def read_run(directory: Path) -> dict[str, Any]:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from codesign.report.compare import DROPS_POINTS, compare_runs, draw_comparison
+    from codesign.report import DROPS_POINTS, compare_runs, draw_comparison
     from codesign.search import read_trials
 
     if len(arguments.runs) < 2:

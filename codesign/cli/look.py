@@ -7,8 +7,8 @@ import json
 import platform
 from importlib import metadata
 
-import codesign
 from codesign import native
+from codesign.version import VERSION
 
 _LIBRARIES = ("torch", "numpy", "numba", "cffi", "pandas", "optuna", "scikit-learn", "scipy", "safetensors")
 _MISSING = "not installed; install it with pip"
@@ -23,7 +23,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _doctor(arguments: argparse.Namespace) -> int:
     found = {
-        "codesign": codesign.__version__,
+        "codesign": VERSION,
         "python": platform.python_version(),
         "core ABI": str(native.lib.cs_abi_version()),
         "core sources": native.source_sha256()[:16],

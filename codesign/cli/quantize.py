@@ -78,7 +78,7 @@ def _quantize(arguments: argparse.Namespace) -> int:
             update(done)
     packed_bytes = checkpoint.save_packed(arguments.out, tensors, found) if arguments.out else None
     if arguments.figure:
-        from codesign.report.allocation import draw_allocation
+        from codesign.report import draw_allocation
 
         largest = max(found, key=lambda each: each.values.size)
         shown = next((each for each in found if each.name == arguments.tensor), largest)

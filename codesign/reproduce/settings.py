@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import codesign
 from codesign.config import load
 from codesign.errors import ConfigError
 from codesign.nn import Recipe
@@ -113,7 +112,7 @@ def digest(settings: Any, *grows: str) -> str:
 
 def shipped(name: str) -> Path:
     """A configuration that comes with the package: configs/experiments/<name>.toml."""
-    package = Path(codesign.__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     for parent in (package, package.parent):  # installed; checked out
         path = parent / "configs" / "experiments" / f"{name}.toml"
         if path.is_file():

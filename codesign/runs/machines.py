@@ -18,7 +18,7 @@ from codesign.runs.space import layer_costs
 from codesign.search import Idea, Learnt, Measured, Metric, Origin, Predicted, Space, Trial, learn
 from codesign.search.front import summarise
 from codesign.search.tables import LayerCost
-from codesign.whatif.axes import accelerator_keys, axes_of, with_values
+from codesign.whatif import accelerator_keys, axes_of, with_values
 
 AT_ONCE = 4  # designs that are trained before the model is fitted again
 

@@ -10,8 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import codesign
 from codesign import native
+from codesign.version import VERSION
 
 _LIBRARIES = ("torch", "numpy", "numba", "cffi", "optuna", "scipy", "scikit-learn")
 
@@ -19,7 +19,7 @@ _LIBRARIES = ("torch", "numpy", "numba", "cffi", "optuna", "scipy", "scikit-lear
 def provenance(*, seed: int, data_sha256: str) -> dict[str, Any]:
     """Versions, sources, machine, seed, data and command line."""
     return {
-        "codesign": codesign.__version__,
+        "codesign": VERSION,
         "git commit": _git_commit(),
         "C sources (SHA-256)": native.source_sha256(),
         "C flags": native.compile_flags(),
