@@ -11,6 +11,9 @@ The doors: numpy's products and `numpy.linalg`, `scipy.linalg`, `scipy.sparse.li
 torch below autograd, so that backward passes are disturbed as well. `a @ b` of two arrays has no door in numpy:
 modules of the package that contain one are rewritten to call `product(a, b)` while they are imported.
 
+A test that compares bits of products which are exact in any order (whole numbers, zeros) is marked
+`exact_products("why")` and is left alone.
+
 Not disturbed: sums (`numpy.sum`), loops that numba compiles, code in processes that a test starts, signs of eigenvectors.
 """
 
@@ -166,7 +169,7 @@ class _Torch(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__.rstrip("_")
-        if name in PRODUCTS or name.startswith(LINALG):
+        if name in PRODUCTS or (name.startswith(LINALG) and name != "linalg_vector_norm"):  # which is a sum
             for part in result if isinstance(result, (tuple, list)) else (result,):
                 if isinstance(part, torch.Tensor):
                     _disturb_tensor(part, self._seed_of_mode)
