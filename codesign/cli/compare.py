@@ -39,7 +39,7 @@ def read_run(directory: Path) -> dict[str, Any]:
 
 def _compare(arguments: argparse.Namespace) -> int:
     from codesign.report.compare import DROPS_POINTS, compare_runs, draw_comparison
-    from codesign.search.log import read_trials
+    from codesign.search import read_trials
 
     if len(arguments.runs) < 2:
         raise ConfigError("compare needs at least two runs")

@@ -14,8 +14,7 @@ from codesign.loop.pricing import Pricing
 from codesign.loop.settings import SpaceSettings
 from codesign.nn.run import run_dense
 from codesign.prune import StructureConfig, channel_groups, counts_from_spectra, layer_spectra
-from codesign.search import Group, SearchLayer, Space, levels_from_ratios
-from codesign.search.tables import LayerCost
+from codesign.search import Group, LayerTable, SearchLayer, Space, levels_from_ratios
 from codesign.workload import Workload
 
 DEFAULT = uniform("fp32")  # of everything that is no layer of the space: the loss
@@ -82,7 +81,7 @@ def search_space(workload: Workload, levels: dict[str, tuple[int, ...]], setting
     )
 
 
-def layer_costs(pricing: Pricing, space: Space) -> dict[str, LayerCost]:
+def layer_costs(pricing: Pricing, space: Space) -> dict[str, LayerTable]:
     """`latency_s` and `energy_j` of a whole run, each as a function that a search asks for the table of a layer."""
     levels, formats = {group.name: group.levels for group in space.groups}, list(space.layers[0].formats.values())
     tables = pricing.layer_tables(levels, formats)

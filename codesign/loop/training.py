@@ -32,7 +32,7 @@ from codesign.nn.data import Dataset
 from codesign.nn.lowp import convert, strip
 from codesign.nn.train import TrainingData, evaluate, make_optimizer, train
 from codesign.prune import channel_groups, plan_from_counts, prune
-from codesign.search.log import locked
+from codesign.search import locked
 from codesign.workload import Workload
 
 SCHEMA = "codesign.training/1"

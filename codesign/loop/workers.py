@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from codesign.errors import ConfigError
-from codesign.search.run import Evaluate
+from codesign.search import Evaluate
 
 RETRIES = 2  # a training whose worker was killed is run again elsewhere, this often
 

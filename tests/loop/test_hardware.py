@@ -12,8 +12,7 @@ from codesign.loop.hardware import HardwareLoop, machines_of
 from codesign.loop.run import prepare
 from codesign.loop.settings import HardwareSettings, Limits, load_settings
 from codesign.loop.space import baseline_points
-from codesign.search import Measurement, Origin, Proposal, Trial, read_trials
-from codesign.search.front import summarise
+from codesign.search import Measurement, Origin, Proposal, Trial, read_trials, summarise
 from codesign.whatif.axes import with_values
 
 CONFIG = """

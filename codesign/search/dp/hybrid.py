@@ -1,4 +1,4 @@
-"""The method `dp`. While its model ranks designs badly, half of the next ones come from NSGA-II."""
+"""The method `dp`. While its surrogate ranks designs badly, half of the next ones come from NSGA-II."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from functools import cached_property
 
 import numpy as np
 
-from codesign.search.agreement import agreement_of
-from codesign.search.dp import Problem, dp_ideas
-from codesign.search.methods import BATCH, Idea, Knowledge, Propose
+from codesign.search.dp.agreement import agreement_of
+from codesign.search.dp.problem import Problem
+from codesign.search.dp.propose import propose
+from codesign.search.knowledge import BATCH, Idea, Knowledge, Propose
 
 
 class Hybrid:
-    """Both see everything that was measured: the front so far is in NSGA-II's first generations, its finds are in the model.
+    """Both see everything that was measured: the front so far is in NSGA-II's first generations, its finds are in the surrogate.
 
-    Handing over for good was worse: a model that ranks badly after 20 designs mostly ranks well after 60.
+    Handing over for good was worse: a surrogate that ranks badly after 20 designs mostly ranks well after 60.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -23,7 +24,7 @@ class Hybrid:
 
     def ideas(self, knowledge: Knowledge, rng: np.random.Generator) -> list[Idea]:
         """The next designs."""
-        found = dp_ideas(self._problem, knowledge, rng)
+        found = propose(self._problem, knowledge, rng)
         if not agreement_of(knowledge.trials, knowledge.full).weak:
             return found
         found = found[: BATCH // 2]
@@ -33,6 +34,6 @@ class Hybrid:
 
     @cached_property
     def _genetic(self) -> Propose:
-        from codesign.search.evolve import OptunaSampler  # loads Optuna, which most runs never need
+        from codesign.search.optuna_sampler import OptunaSampler, Sampler  # loads Optuna, which most runs never need
 
-        return OptunaSampler(self._problem.space, "nsga2").ideas
+        return OptunaSampler(self._problem.space, Sampler.NSGA2).ideas
