@@ -35,6 +35,7 @@ def _search(arguments: argparse.Namespace) -> int:
     if arguments.workers < 1:
         raise ConfigError(f"--workers must be at least 1, got {arguments.workers}")
     from codesign.runs import prepare, run_search, training_processes  # imports torch, which takes seconds
+    from codesign.search import Method
 
     beyond = settings.hardware.trainings if settings.hardware is not None else 0
     progress = TrainingProgress("training runs", settings.search.trainings + beyond)
@@ -60,7 +61,7 @@ def _search(arguments: argparse.Namespace) -> int:
         result = run_search(
             prepared,
             directory,
-            method=arguments.method,
+            method=Method(arguments.method),
             fresh=arguments.fresh,
             evaluate=evaluate,
             on_trial=progress.trial,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from codesign.errors import ConfigError
-from codesign.search import Progress, Trial, progress
+from codesign.search import Convergence, Trial, convergence
 
 DROPS_POINTS = (0.5, 1.0)  # points of accuracy that may be lost against the most accurate baseline
 _BELOW = 0.10  # the reference accuracy of the hypervolume lies so far below the best baseline measured
@@ -42,7 +42,7 @@ class Compared:
     final_hypervolume: float
     fastest_s: dict[float, float | None]
     speed_up: dict[float, float | None]
-    steps: list[Progress]
+    steps: list[Convergence]
 
     def record(self) -> dict[str, Any]:
         """Plain JSON, without the steps between."""
@@ -67,7 +67,7 @@ def compare_runs(
     latency_s = max(float(p["latency_s"]) for p in references)
     best = [_best_baseline(run) for run in runs]
     accuracy = max(best) - _BELOW
-    steps = [progress(own, latency_s=latency_s, accuracy=accuracy, steps=len(own)) for own in trials]
+    steps = [convergence(own, latency_s=latency_s, accuracy=accuracy, steps=len(own)) for own in trials]
     budget_cpu_s = min(own[-1].training_cpu_s for own in steps)
     found = []
     for name, run, reference, top, own in zip(names, runs, references, best, steps, strict=True):

@@ -15,9 +15,20 @@ from codesign.errors import ConfigError, InfeasibleError, located
 from codesign.runs.run_cost import RunCost
 from codesign.runs.search_settings import HardwareSettings, Limits
 from codesign.runs.space import layer_costs
-from codesign.search import Idea, Learnt, Measured, Metric, Origin, Predicted, Space, Trial, learn
-from codesign.search.front import summarise
-from codesign.search.tables import LayerCost
+from codesign.search import (
+    AccuracyModel,
+    Idea,
+    LayerTable,
+    Measured,
+    Metric,
+    Origin,
+    Predicted,
+    Space,
+    Trial,
+    learn,
+    summarise,
+)
+from codesign.search import Limits as SearchLimits
 from codesign.whatif import accelerator_keys, axes_of, with_values
 
 AT_ONCE = 4  # designs that are trained before the model is fitted again
@@ -89,7 +100,7 @@ def machines_of(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
-    layer_costs: dict[str, LayerCost]
+    layer_costs: dict[str, LayerTable]
     latency_s: Callable[[DesignPoint], float]
     energy_j: Callable[[DesignPoint], float]
 
@@ -161,27 +172,28 @@ class HardwareLoop:
         good: Sequence[Measured],
         tried: set[DesignPoint],
         rival: DesignPoint,
-        learnt: Learnt,
+        learnt: AccuracyModel,
         floor: float,
     ) -> Verdict:
         limits = self.limits
         metrics = {
-            "energy_j": Metric(cost=known.energy_j, limit=limits.energy_j, layer_cost=known.layer_costs["energy_j"]),
-            "peak_memory_bytes": Metric(cost=machine.run_cost.peak_memory_bytes, limit=limits.peak_memory_bytes),
+            "energy_j": Metric(cost=known.energy_j, layer_cost=known.layer_costs["energy_j"]),
+            "peak_memory_bytes": Metric(cost=machine.run_cost.peak_memory_bytes),
         }
+        most = {name: getattr(limits, name) for name in metrics if getattr(limits, name) is not None}
         priced = sorted(((known.latency_s(m.point), m) for m in good), key=lambda pair: pair[0])
         within = (
             (latency_s, m)
             for latency_s, m in priced
             if (limits.latency_s is None or latency_s <= limits.latency_s)
-            and all(x.limit is None or x.cost(m.point) <= x.limit for x in metrics.values())
+            and all(metrics[name].cost(m.point) <= limit for name, limit in most.items())
         )
         best_s, best = next(within, (float("inf"), None))
         front = learnt.front(
             latency=known.latency_s,
             layer_latency=known.layer_costs["latency_s"],
             metrics=metrics,
-            accuracy_floor=floor,
+            limits=SearchLimits(accuracy_floor=floor, metrics=most),
         )
         expected = next((p for p in front if p.point not in tried), None)
         return Verdict(

@@ -13,9 +13,7 @@ from codesign.report import SCHEMA
 from codesign.runs.attribution import gains_s
 from codesign.runs.run_cost import RunCost
 from codesign.runs.search_settings import Settings
-from codesign.search import Measured, ParetoFront, SearchResult
-from codesign.search.agreement import Agreement
-from codesign.search.front import progress, summarise
+from codesign.search import Agreement, Measured, ParetoFront, SearchResult, convergence, summarise
 from codesign.workload import Phase, Workload
 
 HEADLINE_POINTS = 0.005  # of accuracy that the design to look at first may lose against the rival
@@ -127,7 +125,7 @@ def _progress(result: SearchResult, points: Sequence[Mapping[str, Any]], labels:
     by_label = {p["label"]: p for p in points}
     latency_s = by_label[labels[0]]["latency_s"]
     accuracy = max(by_label[label]["accuracy"] for label in labels if label in by_label) - HYPERVOLUME_POINTS
-    steps = progress(result.trials, latency_s=latency_s, accuracy=accuracy, steps=len(result.trials))
+    steps = convergence(result.trials, latency_s=latency_s, accuracy=accuracy, steps=len(result.trials))
     return {"latency_s": latency_s, "accuracy": accuracy, "steps": [asdict(step) for step in steps]}
 
 

@@ -25,8 +25,22 @@ from codesign.runs.report_data import report_data
 from codesign.runs.run_cost import RunCost
 from codesign.runs.search_settings import Settings
 from codesign.runs.space import baseline_points, channel_levels, layer_costs, search_space
-from codesign.search import Budget, Metric, SearchResult, Space, Trial, TrialLog, search
-from codesign.search.run import Evaluate, checked_ladder
+from codesign.search import (
+    Budget,
+    Evaluate,
+    Execution,
+    Limits,
+    Method,
+    Metric,
+    Objective,
+    Schedule,
+    SearchResult,
+    Space,
+    Trial,
+    TrialLog,
+    checked_ladder,
+    search,
+)
 from codesign.workload import Workload
 
 
@@ -89,7 +103,7 @@ def run_search(
     prepared: PreparedSearch,
     directory: Path,
     *,
-    method: str,
+    method: Method,
     fresh: bool,
     evaluate: Evaluate = map,
     on_trial: Callable[[Trial], None] | None = None,
@@ -122,27 +136,34 @@ def run_search(
             designs = replace(designs, paused=paused.resolve())
         if on_resume is not None:
             on_resume(sum(trial.trainings for trial in log.trials))
+        limits = {name: getattr(settings.limits, name) for name in run_cost.metrics()}
         result = search(
             prepared.space,
-            latency=run_cost.latency_s,
-            accuracy=designs.accuracy,
-            budget=Budget(trainings=settings.search.trainings),
-            method=method,
-            seed=settings.search.seed,
-            ladder=settings.search.ladder,
-            layer_latency=layers["latency_s"],
-            metrics={
-                name: Metric(cost=cost, limit=getattr(settings.limits, name), layer_cost=layers.get(name))
-                for name, cost in run_cost.metrics().items()
-            },
-            accuracy_floor=settings.limits.accuracy,
-            latency_limit_s=settings.limits.latency_s,
-            baselines=baselines,
-            further=None if loop is None else loop.ideas,
-            log=log,
-            identity=identity,
-            evaluate=evaluate,
-            on_trial=on_trial,
+            Objective(
+                latency=run_cost.latency_s,
+                accuracy=designs.accuracy,
+                layer_latency=layers["latency_s"],
+                metrics={n: Metric(cost=cost, layer_cost=layers.get(n)) for n, cost in run_cost.metrics().items()},
+            ),
+            Schedule(
+                budget=Budget(trainings=settings.search.trainings),
+                method=method,
+                seed=settings.search.seed,
+                ladder=settings.search.ladder,
+                baselines=baselines,
+            ),
+            Limits(
+                accuracy_floor=settings.limits.accuracy,
+                latency_s=settings.limits.latency_s,
+                metrics={name: limit for name, limit in limits.items() if limit is not None},
+            ),
+            Execution(
+                log=log,
+                identity=identity,
+                evaluate=evaluate,
+                on_trial=on_trial,
+                further=None if loop is None else loop.ideas,
+            ),
         )
         write(directory / "config.toml", dump(settings))
         write(directory / "provenance.json", json.dumps(made_with, indent=1) + "\n")

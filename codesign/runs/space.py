@@ -10,8 +10,7 @@ from codesign.runs.designs import Designs
 from codesign.runs.pruning import BATCH
 from codesign.runs.run_cost import RunCost
 from codesign.runs.search_settings import SpaceSettings
-from codesign.search import Group, SearchLayer, Space, levels_from_ratios
-from codesign.search.tables import LayerCost
+from codesign.search import Group, LayerTable, SearchLayer, Space, levels_from_ratios
 from codesign.workload import Workload
 
 DEFAULT = uniform("fp32")  # of everything that is no layer of the space: the loss
@@ -69,12 +68,12 @@ def search_space(workload: Workload, levels: dict[str, tuple[int, ...]], setting
     )
 
 
-def layer_costs(run_cost: RunCost, space: Space) -> dict[str, LayerCost]:
+def layer_costs(run_cost: RunCost, space: Space) -> dict[str, LayerTable]:
     """`latency_s` and `energy_j` of a whole run, each as a function that a search asks for the table of a layer."""
     levels, formats = {group.name: group.levels for group in space.groups}, list(space.layers[0].formats.values())
     tables = run_cost.layer_tables(levels, formats)
 
-    def table_of(name: str) -> LayerCost:
+    def table_of(name: str) -> LayerTable:
         return lambda layer: tables[name][layer.name]
 
     return {name: table_of(name) for name in tables}

@@ -29,7 +29,7 @@ from codesign.runs.search_settings import pipeline_of
 from codesign.runs.space import DEFAULT
 from codesign.runs.trainer import Stage, Trainer, fresh_network, load_data, one_after_the_other
 from codesign.runs.training_settings import CutSettings, FormatSettings, TrainingSettings
-from codesign.search.log import locked
+from codesign.search import locked
 from codesign.workload import Workload
 
 Action = Literal["train", "find structure", "prune"]

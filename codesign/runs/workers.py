@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from codesign.errors import ConfigError
-from codesign.search.run import Evaluate
+from codesign.search import Evaluate
 
 RETRIES = 2  # a training run whose worker was killed is done again elsewhere, this often
 

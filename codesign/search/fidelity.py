@@ -1,8 +1,8 @@
-"""Short trainings first: what they say about full ones, and which are worth going on with.
+"""Short training runs first: what they say about full ones, and which are worth going on with.
 
 To use it, hand `search` a ladder of shares of the full training that rises to 1, and an `accuracy` that can stop there:
 
-    search(space, latency=latency, accuracy=accuracy, budget=Budget(trainings=24), ladder=(0.5, 1.0))
+    search(space, objective, Schedule(budget=Budget(trainings=24), ladder=(0.5, 1.0)))
 
 * `accuracy(point, seed, 0.5)` trains the first half of the steps of the *full* schedule (the same learning rates and
   order of images: a prefix of the whole run), measures, and keeps a checkpoint under (point, seed).

@@ -207,7 +207,7 @@ def hypervolume(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class Convergence:
     """What had been spent and found after some trials of a run."""
 
     trials: int
@@ -216,7 +216,7 @@ class Progress:
     hypervolume: float
 
 
-def progress(trials: Sequence[Trial], *, latency_s: float, accuracy: float, steps: int = 50) -> list[Progress]:
+def convergence(trials: Sequence[Trial], *, latency_s: float, accuracy: float, steps: int = 50) -> list[Convergence]:
     """Hypervolume (seconds x accuracy, up to the reference) as the budget was spent, at `steps` even points.
 
     This is what methods are compared by. The numbers are measured means: where trainings are noisy, they flatter every
@@ -227,7 +227,7 @@ def progress(trials: Sequence[Trial], *, latency_s: float, accuracy: float, step
         made = trials[:count]
         measured = summarise(made)
         found.append(
-            Progress(
+            Convergence(
                 trials=count,
                 trainings=sum(t.trainings for t in made),
                 training_cpu_s=sum(t.measurement.cpu_s for t in made if t.measurement is not None),

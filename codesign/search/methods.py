@@ -1,59 +1,72 @@
-"""What every method shares. A method is a function of what has been measured so far, and of nothing else.
+"""The methods of a search, and what a method promises.
 
-So a run can be taken up after any trial, and gives the same trials whatever the number of workers.
+A method is a function `propose(knowledge, rng) -> list[Idea]`.
+
+When it is called. After the baselines and the uniform policies, once for each batch, with everything that was measured
+up to then: never while training runs of an earlier batch are still out. `knowledge.known` holds at least one design. On
+a ladder it is called when no short training run is left to go on with. It may be called with trials that another
+process made, and with other trials than at its last call plus ten: a run that is resumed begins with all of its record.
+
+What it returns. Up to `BATCH` designs of the space, best first (the last ones go when the budget ends), none of them in
+`knowledge.tried` and none twice; an empty list if it has no more, which ends the search. `origin` is `Origin.FRONT` for
+what a fitted surrogate expects to be on the front, with its `predicted_accuracy`, and `Origin.EXPLORE` for the rest.
+
+What it may depend on. On its two arguments alone. `rng` is fresh for each batch, a function of the seed of the search
+and the number of the batch. So the same trials follow whatever the number of workers, and a run that was killed ends
+in the same lines as one that was not. Not on the order in which results came, the time, or the process.
+
+What it may keep between calls. Only what it could work out again from `knowledge`: a cache, which is to be compared
+with `knowledge` before it is used, because a longer training run corrects what a shorter one said.
+
+What it need not care about. Seeds, ladders, budgets, failed training runs, repeats of finalists, the record: see
+`scheduler`. Limits count for `best` whatever the method; a method that leaves out designs above them spends less.
+
+A new method is a file with such a function, a member of `Method` with its case in the two functions below (mypy names
+the one that is missing), and its name in `codesign search --method` (a test compares). `docs/extending/search_method.md`
+has an example of fifteen lines.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from enum import StrEnum
+from typing import assert_never
 
-import numpy as np
-
-from codesign.design import DesignPoint
-from codesign.search.front import Measured
-from codesign.search.space import Choice
-from codesign.search.trial import Origin, Trial
-
-BATCH = 10  # designs proposed together; fixed, so that the number of workers does not change the run
+from codesign.search.dp.agreement import Agreement, agreement_of
+from codesign.search.dp.hybrid import Hybrid
+from codesign.search.dp.notes import notes_on_surrogate
+from codesign.search.dp.problem import Problem
+from codesign.search.knowledge import Knowledge, Propose
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Idea:
-    """A design worth training, before it has a seed and a number."""
+class Method(StrEnum):
+    """How designs are proposed."""
 
-    point: DesignPoint
-    origin: Origin
-    label: str = ""
-    predicted_accuracy: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """A measured design of the search space."""
-
-    choice: Choice
-    measured: Measured
+    DP = "dp"  # a surrogate of the error, the exact front of which is trained
+    NSGA2 = "nsga2"
+    TPE = "tpe"
+    RANDOM = "random"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Knowledge:
-    """All that a method may look at.
+def propose_by(method: Method, problem: Problem) -> Propose:
+    """The function that proposes designs of a problem."""
+    match method:
+        case Method.DP:
+            return Hybrid(problem).ideas
+        case Method.NSGA2 | Method.TPE | Method.RANDOM:
+            from codesign.search.optuna_sampler import OptunaSampler, Sampler  # loads Optuna, which `dp` seldom needs
 
-    known : measured designs, in the order of their first trials
-    tried : every design of the space that was proposed, those whose training failed among them
-    full : every design that was trained in full, baselines outside of the space among them
-    trials : behind all of it, in the order of their index
-    total : the budget in full trainings, as far as it is known by now; inf before
-    """
-
-    known: tuple[Known, ...]
-    tried: frozenset[Choice]
-    full: tuple[Measured, ...]
-    trials: tuple[Trial, ...]
-    total: float = math.inf
+            return OptunaSampler(problem.space, Sampler(method.value)).ideas
+        case _:
+            assert_never(method)
 
 
-# The next designs, given what is known and a generator that is fresh for each batch; none if the method has no more.
-Propose = Callable[[Knowledge, np.random.Generator], list[Idea]]
+def verdict_on(method: Method, problem: Problem, knowledge: Knowledge) -> tuple[Agreement | None, list[str]]:
+    """How a method's surrogate predicted what was then measured, and what a reader must know of it."""
+    match method:
+        case Method.DP:
+            agreement = agreement_of(knowledge.trials, knowledge.full)
+            return agreement, notes_on_surrogate(problem, knowledge, agreement)
+        case Method.NSGA2 | Method.TPE | Method.RANDOM:
+            return None, []
+        case _:
+            assert_never(method)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codesign.design import DesignPoint
 from codesign.errors import CostError
-from codesign.search.solve import MOST_STATES, widest_state
+from codesign.search.objective import LayerTable, PointCost
 from codesign.search.space import Choice, SearchLayer, Space
 
 Floats = NDArray[np.float64]
-Cost = Callable[[DesignPoint], float]
-LayerCost = Callable[[SearchLayer], NDArray[np.float64]]
 
 CHECKS = 32  # random designs on which tables are compared with the cost itself
 TOLERANCE = 1e-6  # relative; sums in another order differ by 1e-12, a missed coupling by far more
@@ -51,7 +48,7 @@ class CostTables:
         return total
 
 
-def tabulate(space: Space, cost: Cost, layer_cost: LayerCost | None = None, *, seed: int = 0) -> CostTables:
+def tabulate(space: Space, cost: PointCost, layer_cost: LayerTable | None = None, *, seed: int = 0) -> CostTables:
     """Tables of `cost`, from `layer_cost` where the caller has one, otherwise from differences of `cost` itself.
 
     Differences are exact for every cost that is a sum over layers, each depending on its two channel levels and its
@@ -81,7 +78,7 @@ def shape_of(space: Space, layer: SearchLayer) -> tuple[int, int, int]:
     return ins, outs, len(layer.formats)
 
 
-def _checked(layer: SearchLayer, layer_cost: LayerCost, space: Space) -> Floats:
+def _checked(layer: SearchLayer, layer_cost: LayerTable, space: Space) -> Floats:
     table = np.asarray(layer_cost(layer), dtype=float)
     if table.shape != shape_of(space, layer):
         raise CostError(
@@ -93,7 +90,7 @@ def _checked(layer: SearchLayer, layer_cost: LayerCost, space: Space) -> Floats:
     return table
 
 
-def _from_differences(space: Space, cost: Cost) -> list[Floats]:
+def _from_differences(space: Space, cost: PointCost) -> list[Floats]:
     """Anchored at the densest design: format effects at each pair of levels, then pairs of levels, then levels."""
     dense = [0] * len(space.sizes)
     known: dict[Choice, float] = {}
@@ -134,35 +131,3 @@ def _from_differences(space: Space, cost: Cost) -> list[Floats]:
         singles_done |= pair
         tables.append(table)
     return tables
-
-
-def loosened(space: Space) -> tuple[Space, tuple[str, ...]]:
-    """The space with as many input couplings cut as the dynamic program needs, and the layers that lost theirs.
-
-    A coupling is cut where the joint levels of open groups would exceed `MOST_STATES`: the layer that holds a group
-    open the longest is then priced as if its input had the densest level.
-    """
-    layers = list(space.layers)
-    cut: list[str] = []
-    levels = [len(g.levels) for g in space.groups]
-    while True:
-        uses = [sorted({space.group_index[n] for n in (x.in_group, x.out_group) if n is not None}) for x in layers]
-        widest, where = widest_state(uses, levels)
-        if widest <= MOST_STATES:
-            return replace(space, layers=tuple(layers)), tuple(cut)
-        last = max(
-            t
-            for t, x in enumerate(layers)
-            if x.in_group is not None
-            and x.in_group != x.out_group
-            and any(space.group_index[x.in_group] in uses[s] for s in range(where + 1))
-        )
-        cut.append(layers[last].name)
-        layers[last] = replace(layers[last], in_group=None)
-
-
-def sliced(space: Space, loose: Space, tables: CostTables) -> CostTables:
-    """Tables for a space of which some input couplings are cut: those layers have the densest input."""
-    pairs = zip(space.layers, loose.layers, tables.layers, strict=True)
-    layers = tuple(t if a.in_group == b.in_group else t[:1] for a, b, t in pairs)
-    return replace(tables, layers=layers)

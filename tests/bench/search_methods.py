@@ -10,9 +10,7 @@ import argparse
 import statistics
 from collections.abc import Sequence
 
-from codesign.search import Budget, search
-from codesign.search.front import ParetoFront
-from codesign.search.trial import Trial
+from codesign.search import Budget, Method, ParetoFront, Schedule, Trial, search
 from tests.bench.search_problem import Interaction, Problem, draw
 
 CHECKPOINTS = (200, 500, 1000)
@@ -26,13 +24,13 @@ VARIANTS: dict[str, dict[str, object]] = {
 }
 # Name in the table: method, uniform start, trainings. TPE is asked for no more than it can do in reasonable time.
 METHODS = {
-    "dp": ("dp", True, 1000),
-    "nsga2": ("nsga2", False, 1000),
-    "nsga2 + uniform": ("nsga2", True, 1000),
-    "tpe": ("tpe", False, 500),
-    "tpe + uniform": ("tpe", True, 500),
-    "random": ("random", False, 1000),
-    "random + uniform": ("random", True, 1000),
+    "dp": (Method.DP, True, 1000),
+    "nsga2": (Method.NSGA2, False, 1000),
+    "nsga2 + uniform": (Method.NSGA2, True, 1000),
+    "tpe": (Method.TPE, False, 500),
+    "tpe + uniform": (Method.TPE, True, 500),
+    "random": (Method.RANDOM, False, 1000),
+    "random + uniform": (Method.RANDOM, True, 1000),
 }
 
 
@@ -66,15 +64,15 @@ def main() -> None:
                 problem = draw(seed, **drawn)  # type: ignore[arg-type]
                 result = search(
                     problem.space,
-                    latency=problem.latency,
-                    layer_latency=problem.layer_latency,
-                    accuracy=problem.accuracy,
-                    budget=Budget(trainings=min(most, asked.trainings)),
-                    method=method,
-                    uniform_start=uniform_start,
-                    seed=seed,
-                    baselines={},
-                    finalist_seeds=1,
+                    problem.objective(),
+                    Schedule(
+                        budget=Budget(trainings=min(most, asked.trainings)),
+                        method=method,
+                        uniform_start=uniform_start,
+                        seed=seed,
+                        baselines={},
+                        finalist_seeds=1,
+                    ),
                 )
                 rows.append(shares(problem, result.trials, problem.optimum()))
                 own_cpu_ms.append(1e3 * result.own_cpu_s / result.trainings)

@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign.design import DesignPoint, LayerFormats
-from codesign.search import Group, Measurement, SearchLayer, Space, format_grid
-from codesign.search.front import hypervolume
-from codesign.search.solve import Solution, Step, solve
+from codesign.search import Group, Measurement, Objective, SearchLayer, Space, format_grid, hypervolume
+from codesign.search.dp.solve import Solution, Step, solve
 
 Floats = NDArray[np.float64]
 
@@ -156,6 +155,10 @@ class Problem:
         error = float(self.errors(np.array([self.space.choice(point)]))[0])
         noisy = error + NOISE * np.random.default_rng(seed).standard_normal()
         return Measurement(accuracy=1.0 - noisy, standard_error=NOISE, cpu_s=fidelity, wall_s=fidelity)
+
+    def objective(self) -> Objective:
+        """What a search is handed."""
+        return Objective(latency=self.latency, accuracy=self.accuracy, layer_latency=self.layer_latency)
 
     def steps(self, *, most: float = math.inf) -> tuple[list[Step], list[Floats]]:
         """The true tables as the dynamic program wants them, without losses above `most` and without interaction."""

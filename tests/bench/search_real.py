@@ -27,11 +27,27 @@ from codesign.errors import InfeasibleError
 from codesign.runs.search_run import PreparedSearch, prepare
 from codesign.runs.search_settings import load_settings
 from codesign.runs.space import baseline_points, layer_costs
-from codesign.search import Budget, Group, Measured, Measurement, SearchResult, Space, Trial, TrialLog, search
-from codesign.search.front import ParetoFront, summarise
+from codesign.search import (
+    Budget,
+    Execution,
+    Group,
+    Limits,
+    Measured,
+    Measurement,
+    Method,
+    Objective,
+    ParetoFront,
+    Schedule,
+    SearchResult,
+    Space,
+    Trial,
+    TrialLog,
+    search,
+    summarise,
+)
 
 CONFIG = "configs/searches/fashion-mnist-short.toml"
-METHODS = ("dp", "nsga2", "tpe", "random")
+METHODS = tuple(method.value for method in Method)
 SEQUENTIAL, FORMATS_ONLY, LADDER = "prune, then quantize", "quantize only", "dp, half trainings first"
 VARIANTS = (*METHODS, SEQUENTIAL, FORMATS_ONLY, LADDER)
 RUNGS = (0.5, 1.0)
@@ -79,7 +95,7 @@ class Bench:
         space, trainings = self.prepared.space, self.prepared.settings.search.trainings
         name = _name(variant, seed)
         if variant in METHODS:
-            return [self._search(name, space, trainings, method=variant, seed=seed)]
+            return [self._search(name, space, trainings, method=Method(variant), seed=seed)]
         if variant == LADDER:
             settings = self.prepared.settings
             settings = replace(settings, search=replace(settings.search, ladder=RUNGS))
@@ -113,7 +129,7 @@ class Bench:
         trainings: int,
         *,
         seed: int,
-        method: str = "dp",
+        method: Method = Method.DP,
         change: Callable[[DesignPoint], DesignPoint] | None = None,
         labels: Iterable[str] | None = None,
     ) -> SearchResult:
@@ -126,16 +142,20 @@ class Bench:
             try:
                 result = search(
                     space,
-                    latency=lambda point: run_cost.latency_s(change(point)),
-                    accuracy=lambda point, seed, fidelity: self.accuracy(change(point), seed, fidelity),
-                    budget=Budget(trainings=trainings),
-                    method=method,
-                    seed=seed,
-                    layer_latency=layer_latency,
-                    baselines=points,
-                    accuracy_floor=ACCURACY_FLOOR,
-                    ladder=settings.search.ladder,
-                    log=log,
+                    Objective(
+                        latency=lambda point: run_cost.latency_s(change(point)),
+                        accuracy=lambda point, seed, fidelity: self.accuracy(change(point), seed, fidelity),
+                        layer_latency=layer_latency,
+                    ),
+                    Schedule(
+                        budget=Budget(trainings=trainings),
+                        method=method,
+                        seed=seed,
+                        ladder=settings.search.ladder,
+                        baselines=points,
+                    ),
+                    Limits(accuracy_floor=ACCURACY_FLOOR),
+                    Execution(log=log),
                 )
             except InfeasibleError as error:  # nothing that was measured is accurate enough: an outcome like any other
                 result = without_best(log.trials, str(error))

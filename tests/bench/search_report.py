@@ -16,9 +16,18 @@ from scipy.stats import t as student
 
 from codesign.hardware import Accelerator, load_accelerator
 from codesign.runs.space import baseline_points, layer_costs
-from codesign.search import Learnt, Trial, hypervolume, learn, progress
-from codesign.search.front import ParetoFront, summarise, training_noise
-from codesign.search.trial import Origin
+from codesign.search import (
+    AccuracyModel,
+    Limits,
+    Origin,
+    ParetoFront,
+    Trial,
+    convergence,
+    hypervolume,
+    learn,
+    summarise,
+    training_noise,
+)
 from codesign.whatif.axes import with_values
 from tests.bench.search_real import (
     ACCURACY_FLOOR,
@@ -81,12 +90,12 @@ def interval(values: Sequence[float]) -> str:
 class Yardstick:
     """Hypervolume in % of that of all runs together."""
 
-    def __init__(self, bench: Bench, runs: Sequence[Run], learnt: Learnt) -> None:
+    def __init__(self, bench: Bench, runs: Sequence[Run], model: AccuracyModel) -> None:
         everything = [t for run in runs for t in run.trials]
         measured = {m.label: m for m in summarise(everything)}
         self.reference = measured["bf16"].latency_s, measured["fp32"].accuracy - WORST_DROP
-        self.learnt = learnt
-        self.whole = progress(everything, latency_s=self.reference[0], accuracy=self.reference[1], steps=1)[0]
+        self.model = model
+        self.whole = convergence(everything, latency_s=self.reference[0], accuracy=self.reference[1], steps=1)[0]
         space = bench.prepared.space
         self.choice = space.choice
         self.smooth_whole = self._smooth(everything)
@@ -94,7 +103,7 @@ class Yardstick:
     def curve(self, run: Run) -> list[tuple[float, float]]:
         """(training CPU s, %) after every trial."""
         latency_s, accuracy = self.reference
-        steps = progress(run.trials, latency_s=latency_s, accuracy=accuracy, steps=len(run.trials))
+        steps = convergence(run.trials, latency_s=latency_s, accuracy=accuracy, steps=len(run.trials))
         return [(p.training_cpu_s, 100 * p.hypervolume / self.whole.hypervolume) for p in steps]
 
     def smooth(self, run: Run) -> float:
@@ -106,7 +115,7 @@ class Yardstick:
         leading = [m for m, leads in zip(front.members, front.leading, strict=True) if leads]
         rows = [c for m in leading if (c := self.choice(m.point)) is not None]
         latencies = [m.latency_s for m in leading if self.choice(m.point) is not None]
-        errors = self.learnt.model.mean(rows)
+        errors = self.model.surrogate.mean(rows)
         return hypervolume(latencies, errors, reference=(self.reference[0], 1 - self.reference[1]))
 
 
@@ -176,14 +185,16 @@ def accelerators() -> dict[str, Accelerator]:
     }
 
 
-def hardware_table(bench: Bench, learnt: Learnt, floor: float) -> list[str]:
+def hardware_table(bench: Bench, model: AccuracyModel, floor: float) -> list[str]:
     """The fastest accurate design of each accelerator, on all of them."""
     space = bench.prepared.space
     pricings = {name: replace(bench.prepared.run_cost, accelerator=a) for name, a in accelerators().items()}
     chosen: dict[str, Pick] = {}
     for name, run_cost in pricings.items():
         layer_latency = layer_costs(run_cost, space)["latency_s"]
-        predicted = learnt.front(latency=run_cost.latency_s, layer_latency=layer_latency, accuracy_floor=floor)
+        predicted = model.front(
+            latency=run_cost.latency_s, layer_latency=layer_latency, limits=Limits(accuracy_floor=floor)
+        )
         sure = [d for d in predicted if d.accuracy - d.deviation >= floor] or list(predicted[-CANDIDATES:])
         for design in sure[:CANDIDATES]:
             values = [bench.accuracy(design.point, seed, 1.0).accuracy for seed in FRESH_SEEDS]
@@ -236,8 +247,8 @@ def main(folder: Path, out: Path) -> None:
     runs = runs_of(bench)
     space, settings = bench.prepared.space, bench.prepared.settings
     joint = [t for r in runs if r.variant in METHODS for t in r.trials]
-    learnt = learn(space, joint)
-    yardstick = Yardstick(bench, runs, learnt)
+    model = learn(space, joint)
+    yardstick = Yardstick(bench, runs, model)
     table, rows = methods_table(runs, yardstick)
     floor = fmean(fresh(bench, next(m for m in summarise(joint) if m.label == "fp32")).fresh) - DROPS[-1]
     noise = training_noise(_by_point(joint))
@@ -265,7 +276,7 @@ def main(folder: Path, out: Path) -> None:
         "network": settings.network.name,
         "methods": "\n".join(table),
         "picks": "\n".join(picks_table(bench, runs)),
-        "hardware": "\n".join(hardware_table(bench, learnt, floor)),
+        "hardware": "\n".join(hardware_table(bench, model, floor)),
         "agreements": agreements,
         "noise": f"{100 * noise:.2f}",
         "pooled": len(joint),

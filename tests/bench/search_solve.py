@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from codesign.search.solve import Step, solve
+from codesign.search.dp.solve import Step, solve
 
 LEVELS, OPTIONS = 8, 28  # 224 choices a layer
 ROUNDS = 5

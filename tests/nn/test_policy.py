@@ -84,6 +84,7 @@ def test_a_delayed_scale_is_that_of_the_steps_before():
     assert network[0].lowp_activation_absmax.tolist() == [[1.0, 2.0]]
 
 
+@pytest.mark.exact_products("the input is the identity: every output is a weight")
 def test_allocation_is_that_of_allocate_and_holds_for_some_steps():
     torch.manual_seed(0)
     layer = nn.Linear(64, 8, bias=False)

@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -29,6 +30,7 @@ def masked(network, plan):
     return network
 
 
+@pytest.mark.exact_products("whole numbers far below 2^53")
 @SETTINGS
 @given(st.data())
 def test_removed_channels_are_dead_channels_bit_by_bit(data):

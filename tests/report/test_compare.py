@@ -9,7 +9,7 @@ from codesign.cli import main
 from codesign.errors import ConfigError
 from codesign.report import SCHEMA
 from codesign.report.compare import compare_runs, draw_comparison
-from codesign.search.trial import Measurement, Origin, Proposal, Trial
+from codesign.search import Measurement, Origin, Proposal, Trial
 
 
 def trial(index, latency_s, accuracy, cpu_s=1.0):

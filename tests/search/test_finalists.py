@@ -2,7 +2,7 @@
 
 from codesign import DesignPoint, uniform
 from codesign.search import Measured, ParetoFront
-from codesign.search.stages import finalists
+from codesign.search.finalists import finalists
 
 
 def front_of(*designs):

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codesign import DesignPoint, uniform
-from codesign.search import Measurement, Origin, ParetoFront, Proposal, Trial
-from codesign.search.front import Measured, dominates, hypervolume, summarise
+from codesign.search import Measured, Measurement, Origin, ParetoFront, Proposal, Trial, hypervolume, summarise
+from codesign.search.front import dominates
 from tests.reference import search_oracle
 
 FP32 = DesignPoint(default=uniform("fp32"))

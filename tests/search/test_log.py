@@ -158,7 +158,9 @@ SEARCHER = """
 import sys, time
 import numpy as np
 from codesign import uniform
-from codesign.search import Budget, Group, Measurement, SearchLayer, Space, TrialLog, search
+from codesign.search import (
+    Budget, Execution, Group, Measurement, Objective, Schedule, SearchLayer, Space, TrialLog, search,
+)
 
 formats = {name: uniform(name) for name in ("bf16", "e4m3", "e3m2")}
 space = Space(
@@ -179,7 +181,8 @@ def accuracy(point, seed, fidelity):
     return Measurement(accuracy=noisy, standard_error=0.002)
 
 with TrialLog(sys.argv[1]) as log:
-    search(space, latency=latency, accuracy=accuracy, budget=Budget(trainings=60), log=log, seed=3)
+    objective, schedule = Objective(latency=latency, accuracy=accuracy), Schedule(budget=Budget(trainings=60), seed=3)
+    search(space, objective, schedule, execution=Execution(log=log))
 """
 
 

@@ -3,7 +3,7 @@
 import math
 import random
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -11,11 +11,17 @@ import pytest
 from codesign import DesignPoint, uniform
 from codesign.errors import CodesignError, ConfigError, CostError, DataError, InfeasibleError
 from codesign.search import (
+    BATCH,
     Budget,
+    Execution,
     Group,
+    Limits,
     Measurement,
+    Method,
     Metric,
+    Objective,
     Origin,
+    Schedule,
     SearchLayer,
     Space,
     TrialLog,
@@ -23,8 +29,8 @@ from codesign.search import (
     search,
     standard_baselines,
 )
-from codesign.search.evolve import population_of
 from codesign.search.fidelity import promotions
+from codesign.search.optuna_sampler import population_of
 
 FORMATS = {name: uniform(name) for name in ("bf16", "e4m3", "e3m2", "e2m1")}
 LAYERS = ("a", "b", "c", "d")
@@ -59,8 +65,15 @@ def accuracy(point, seed, fidelity):
     )
 
 
-def run(**changes):
-    return search(SPACE, **{"latency": latency, "accuracy": accuracy, "budget": Budget(trainings=40), **changes})
+def run(limits=None, **changes):
+    """A search of 40 training runs; each change is a field of its objective, schedule or execution."""
+    values = {"latency": latency, "accuracy": accuracy, "budget": Budget(trainings=40), **changes}
+    parts = [
+        kind(**{f.name: values.pop(f.name) for f in fields(kind) if f.name in values})
+        for kind in (Objective, Schedule, Execution)
+    ]
+    assert not values
+    return search(SPACE, *parts[:2], limits, parts[2])
 
 
 def shuffled(function, jobs):
@@ -72,7 +85,7 @@ def shuffled(function, jobs):
             yield future.result()
 
 
-@pytest.mark.parametrize("method", ["dp", "nsga2", "tpe", "random"])
+@pytest.mark.parametrize("method", Method)
 def test_every_method_gives_the_same_trials_whatever_the_workers_and_spends_its_budget(method):
     one, many = run(method=method), run(method=method, evaluate=shuffled)
     assert one.trials == many.trials
@@ -83,7 +96,11 @@ def test_every_method_gives_the_same_trials_whatever_the_workers_and_spends_its_
 
 
 @pytest.mark.parametrize(
-    ("method", "kept"), [("dp", 3), ("dp", 17), ("dp", 39), ("nsga2", 17), ("tpe", 23), ("random", 3)]
+    ("method", "kept"),
+    [
+        *[(Method.DP, 3), (Method.DP, 17), (Method.DP, 39)],
+        *[(Method.NSGA2, 17), (Method.TPE, 23), (Method.RANDOM, 3)],
+    ],
 )
 def test_every_method_goes_on_from_its_record(method, kept, tmp_path):
     whole = run(method=method).trials
@@ -115,11 +132,11 @@ def test_baselines_are_trials_with_the_seeds_of_finalists():
 
 def test_dp_finds_what_random_search_does_not():
     found = {}
-    for method in ("dp", "random"):
+    for method in (Method.DP, Method.RANDOM):
         trials = run(method=method, finalist_seeds=1, budget=Budget(trainings=60)).trials
         good = [t.latency_s for t in trials if true_accuracy(t.point) >= 0.90]
         found[method] = min(good)
-    assert found["dp"] < 0.8 * found["random"]
+    assert found[Method.DP] < 0.8 * found[Method.RANDOM]
 
 
 def test_a_proxy_helps_a_small_budget_and_a_useless_one_does_not_harm_the_result():
@@ -220,7 +237,7 @@ def test_a_ladder_spends_full_trainings_on_what_can_still_be_on_the_front():
             )
 
 
-@pytest.mark.parametrize("method", ["dp", "nsga2", "tpe"])
+@pytest.mark.parametrize("method", [Method.DP, Method.NSGA2, Method.TPE])
 def test_a_ladder_begins_with_uniform_policies_and_goes_on_from_its_record(method, tmp_path):
     def kept(count):
         def stop(trial):
@@ -246,8 +263,9 @@ def test_a_generation_is_an_eighth_of_a_small_budget():
 
 
 def test_the_best_is_the_fastest_above_the_floor_within_all_limits():
-    metrics = {"energy_j": Metric(cost=lambda p: 2 * latency(p), limit=1.2)}
-    result = run(accuracy_floor=0.9, latency_limit_s=0.8, metrics=metrics, budget=Budget(trainings=60))
+    limits = Limits(accuracy_floor=0.9, latency_s=0.8, metrics={"energy_j": 1.2})
+    metrics = {"energy_j": Metric(cost=lambda p: 2 * latency(p)), "area_um2": Metric(cost=lambda p: 7.0)}
+    result = run(limits, metrics=metrics, budget=Budget(trainings=60))
     good = [m for m in result.front.members if m.accuracy >= 0.9 and m.latency_s <= 0.6]
     assert result.best.latency_s == min(m.latency_s for m in good)
     assert dict(result.best.metrics)["energy_j"] <= 1.2
@@ -258,33 +276,37 @@ def test_the_best_is_the_fastest_above_the_floor_within_all_limits():
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("limits", "message"),
     [
-        ({"latency_limit_s": 0.01}, r"no design of the space has latency <= 0.01 s, the least it reaches is 0.0\d+ s"),
+        (Limits(latency_s=0.01), r"no design of the space has latency <= 0.01 s, the least it reaches is 0.0\d+ s"),
         (
-            {"metrics": {"area_um2": Metric(cost=lambda p: 7.0, limit=5.0)}},
+            Limits(metrics={"area_um2": 5.0}),
             "no design of the space has area_um2 <= 5, the least it reaches is 7; raise the limit",
         ),
         (
-            {"accuracy_floor": 0.99},
+            Limits(accuracy_floor=0.99),
             r"none of \d+ measured designs has accuracy >= 0.99; lower the accuracy floor to 0.9\d+, .* or train longer",
         ),
         (
-            {"accuracy_floor": 0.945, "latency_limit_s": 0.05},
+            Limits(accuracy_floor=0.945, latency_s=0.05),
             r"has accuracy >= 0.945 and latency <= 0.05 s; lower the accuracy floor to 0\.\d+.*, or raise the latency limit",
         ),
     ],
 )
-def test_limits_that_nothing_meets_are_an_error_that_says_what_would_help(changes, message):
+def test_limits_that_nothing_meets_are_an_error_that_says_what_would_help(limits, message):
     with pytest.raises(InfeasibleError, match=message) as caught:
-        run(**changes)
+        run(limits, metrics={"area_um2": Metric(cost=lambda p: 7.0)})
     assert caught.value.exit_status == 3
 
 
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"method": "dpp"}, ConfigError, "unknown method 'dpp'; did you mean 'dp'"),
+        (
+            {"limits": Limits(metrics={"energy": 1.0}), "metrics": {"energy_j": Metric(cost=latency)}},
+            ConfigError,
+            "limit on unknown metric 'energy'; did you mean 'energy_j'",
+        ),
         ({"ladder": (0.5, 0.2, 1.0)}, ConfigError, "ladder must rise from above 0 to 1"),
         ({"ladder": (0.5,)}, ConfigError, "ladder must rise from above 0 to 1"),
         ({"finalist_seeds": 0}, ConfigError, "finalist_seeds must be at least 1, got 0"),
@@ -302,24 +324,26 @@ def test_a_budget_must_allow_something(wrong):
         Budget(**wrong)
 
 
-def test_a_model_that_ranks_badly_is_said_and_nsga2_proposes_half():
+def test_where_no_model_can_rank_nsga2_proposes_the_rest_of_a_batch_and_the_notes_say_so():
     def capricious(point, seed, fidelity):
         """No smooth function of the decisions: a hash of the whole design, far above the noise."""
         own = random.Random(str(point.to_json())).random()
         return Measurement(accuracy=0.5 + 0.4 * own, standard_error=0.001)
 
-    result = run(accuracy=capricious, budget=Budget(trainings=120))
-    assert result.agreement.weak
-    assert any("nsga2 proposed" in note for note in result.notes)
-    origins = {}
-    for t in result.trials:
-        origins.setdefault(t.batch, []).append(t.proposal.origin)
-    mixed = [batch for batch in origins.values() if Origin.EXPLORE in batch]
-    assert mixed
-    assert all(batch.count(Origin.FRONT) >= len(batch) // 2 for batch in mixed)
-    good = run(budget=Budget(trainings=120))
-    assert not good.agreement.weak
-    assert not any("nsga2 proposed" in note for note in good.notes)
+    explored_in = []
+    for seed in range(4):
+        result = run(accuracy=capricious, budget=Budget(trainings=80), seed=seed, finalist_seeds=1)
+        batches = {}
+        for t in result.trials:
+            batches.setdefault(t.batch, []).append(t.proposal.origin)
+        explored = sum(batch.count(Origin.EXPLORE) for batch in batches.values())
+        explored_in.append(explored)
+        assert any(f"nsga2 proposed {explored} designs" in note for note in result.notes) == (explored > 0)
+        for batch in batches.values():
+            if Origin.EXPLORE in batch:
+                assert batch.count(Origin.FRONT) <= BATCH // 2
+    # The verdict needs twenty designs and is a test that may err; that it errs in three runs of four would be another.
+    assert sum(explored > 0 for explored in explored_in) >= 2
 
 
 def test_noise_that_hides_the_ranking_is_not_blamed_on_the_model():
@@ -350,10 +374,8 @@ def test_a_space_smaller_than_the_budget_is_measured_whole_and_the_search_ends()
 
     result = search(
         space,
-        latency=lambda p: 1e-3 * p.formats_of("a").weight.bits * (2 - len(p.channels)),
-        accuracy=all_of,
-        budget=Budget(trainings=500),
-        finalist_seeds=2,
+        Objective(latency=lambda p: 1e-3 * p.formats_of("a").weight.bits * (2 - len(p.channels)), accuracy=all_of),
+        Schedule(budget=Budget(trainings=500), finalist_seeds=2),
     )
     assert len(result.trials) < 60
     measured = {t.point for t in result.trials}

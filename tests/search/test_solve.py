@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codesign.search.front import hypervolume
-from codesign.search.solve import Step, solve, widest_state
+from codesign.search import hypervolume
+from codesign.search.dp.solve import Step, solve, widest_state
 from tests.bench.search_problem import WORST_ERROR, draw
 from tests.reference import search_oracle
 

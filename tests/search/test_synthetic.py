@@ -2,19 +2,15 @@
 
 import statistics
 
-from codesign.search import Budget, ParetoFront, SearchResult, search
+from codesign.search import Budget, ParetoFront, Schedule, SearchResult, search
 from tests.bench.search_problem import Problem, draw
 
 
 def searched(problem: Problem) -> SearchResult:
     return search(
         problem.space,
-        latency=problem.latency,
-        layer_latency=problem.layer_latency,
-        accuracy=problem.accuracy,
-        budget=Budget(trainings=200),
-        baselines={},
-        finalist_seeds=1,
+        problem.objective(),
+        Schedule(budget=Budget(trainings=200), baselines={}, finalist_seeds=1),
     )
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from codesign import uniform
 from codesign.errors import CostError
 from codesign.search import Group, SearchLayer, Space
-from codesign.search.solve import MOST_STATES, widest_state
-from codesign.search.tables import loosened, shape_of, sliced, tabulate
+from codesign.search.dp.coupling import loosened, sliced
+from codesign.search.dp.solve import MOST_STATES, widest_state
+from codesign.search.tables import shape_of, tabulate
 from codesign.testing import spaces
 
 

@@ -1,4 +1,4 @@
-"""The model of the error: what it must get right whatever the numbers."""
+"""The surrogate of the error: what it must get right whatever the numbers."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from codesign import uniform
 from codesign.search import Group, SearchLayer, Space
-from codesign.search.model import Link, fit, prior_of
+from codesign.search.dp.fit import fit
+from codesign.search.dp.prior import prior_of
+from codesign.search.dp.surrogate import Link
 from codesign.testing import spaces
 
 

@@ -10,12 +10,15 @@ import numpy as np
 
 from codesign.design import DesignPoint
 from codesign.errors import ConfigError
-from codesign.search.dp import DEFAULT_FLOOR, Problem, candidates_of, surrogate_of, undominated, wider_options
-from codesign.search.limits import Metric
-from codesign.search.model import Surrogate, prior_of
+from codesign.search.dp.fit import surrogate_of
+from codesign.search.dp.prior import prior_of
+from codesign.search.dp.problem import problem_of
+from codesign.search.dp.propose import candidates_of, error_limit_of, undominated
+from codesign.search.dp.surrogate import Surrogate
+from codesign.search.knowledge import knowledge_of
+from codesign.search.limits import Limits
+from codesign.search.objective import LayerTable, Metric, PointCost
 from codesign.search.space import Space
-from codesign.search.stages import knowledge_of
-from codesign.search.tables import Cost, LayerCost, loosened, sliced, tabulate
 from codesign.search.trial import Trial
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predicted:
-    """A design that was not trained: its exact simulated latency, and the accuracy that the model expects.
+    """A design that was not trained: its exact simulated latency, and the accuracy that the surrogate expects.
 
     deviation : standard deviation of the expected accuracy
     """
@@ -36,50 +39,46 @@ class Predicted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Learnt:
-    """The fitted model of a space; `best_accuracy` is the highest that was measured."""
+class AccuracyModel:
+    """The surrogate of a space, fitted to a run; `best_accuracy` is the highest that was measured, 0 to 1."""
 
     space: Space
-    model: Surrogate
+    surrogate: Surrogate
     best_accuracy: float
 
     def front(
         self,
         *,
-        latency: Cost,
-        layer_latency: LayerCost | None = None,
+        latency: PointCost,
+        layer_latency: LayerTable | None = None,
         metrics: Mapping[str, Metric] | None = None,
-        accuracy_floor: float | None = None,
+        limits: Limits | None = None,
     ) -> tuple[Predicted, ...]:
         """The predicted front on any accelerator, fastest first, without training anything.
 
         Called in a loop over accelerators, it is the outer search over the hardware: the functions are then those of
-        each accelerator that an area or energy budget allows. Designs above the limit of one of `metrics` are left out.
+        each accelerator that an area or energy budget allows. Designs beyond the limits are left out.
+
+        Raises
+        ------
+        ConfigError : a limit on a metric that is not there
+        CostError : a table that does not fit
         """
-        loose, _ = loosened(self.space)
-        limited = {n: (m, m.limit) for n, m in (metrics or {}).items() if m.limit is not None}
-        floor = DEFAULT_FLOOR * self.best_accuracy if accuracy_floor is None else accuracy_floor
-        problem = Problem(
-            space=self.space,
-            loose=loose,
-            latency=sliced(self.space, loose, tabulate(self.space, latency, layer_latency)),
-            limited={
-                name: (sliced(self.space, loose, tabulate(self.space, metric.cost, metric.layer_cost)), limit)
-                for name, (metric, limit) in limited.items()
-            },
-            wider=wider_options(self.space),
-            latency_limit_s=None,
-            error_limit=1.0 - floor,
-            prior=prior_of(self.space),
-        )
+        limits, metrics = limits or Limits(), metrics or {}
+        problem = problem_of(self.space, latency=latency, layer_latency=layer_latency, metrics=metrics, limits=limits)
+        error_limit = error_limit_of(limits, self.best_accuracy)
         choices = [
             choice
-            for choice in candidates_of(problem, self.model, 1.0 - floor)
-            if all(metric.cost(self.space.point(choice)) <= limit for metric, limit in limited.values())
+            for choice in candidates_of(problem, self.surrogate, error_limit)
+            for point in [self.space.point(choice)]
+            if (limits.latency_s is None or latency(point) <= limits.latency_s)
+            and all(metrics[name].cost(point) <= limit for name, limit in limits.metrics.items())
         ]
-        errors = self.model.mean(choices)
-        order = [i for i in undominated(problem.latency.of_all(loose, choices), errors) if errors[i] <= 1.0 - floor]
-        deviations = self.model.deviation([choices[i] for i in order])
+        errors = self.surrogate.mean(choices)
+        order = [
+            i for i in undominated(problem.latency.of_all(problem.loose, choices), errors) if errors[i] <= error_limit
+        ]
+        deviations = self.surrogate.deviation([choices[i] for i in order])
         points = [self.space.point(choices[i]) for i in order]
         return tuple(
             Predicted(point=p, latency_s=latency(p), accuracy=float(1.0 - errors[i]), deviation=float(d))
@@ -94,9 +93,9 @@ class Learnt:
         import pandas as pd
 
         dense = (0,) * len(self.space.sizes)
-        effects, spreads = self.model.effects_at(dense), self.model.deviations_at(dense)
-        base = float(self.model.mean([dense])[0])
-        link = self.model.link
+        effects, spreads = self.surrogate.effects_at(dense), self.surrogate.deviations_at(dense)
+        base = float(self.surrogate.mean([dense])[0])
+        link = self.surrogate.link
         start = link.latent_of(np.array(base))
         slope = link.slope_at(start)
         named = [(g.name, [str(level) for level in g.levels]) for g in self.space.groups]
@@ -114,13 +113,20 @@ class Learnt:
         return pd.DataFrame(rows)
 
 
-def learn(space: Space, trials: Sequence[Trial], *, proxy: Cost | None = None) -> Learnt:
-    """Fit the model to the trials of a run, whichever method made them."""
+def learn(space: Space, trials: Sequence[Trial], *, proxy: PointCost | None = None) -> AccuracyModel:
+    """Fit the surrogate to the trials of a run, whichever method made them.
+
+    proxy : see `Objective`
+
+    Raises
+    ------
+    ConfigError : no trial measured a design of the space
+    """
     knowledge = knowledge_of(space, trials, {})
     if not knowledge.known:
         raise ConfigError("none of these trials measured a design of this space; search it first")
-    return Learnt(
+    return AccuracyModel(
         space=space,
-        model=surrogate_of(prior_of(space, proxy), knowledge),
+        surrogate=surrogate_of(prior_of(space, proxy), knowledge),
         best_accuracy=max(k.measured.accuracy for k in knowledge.known),
     )

@@ -2,81 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codesign.search.methods import BATCH, Idea, Knowledge
-from codesign.search.model import Prior, Surrogate, fit
-from codesign.search.solve import Solution, Step, solve
-from codesign.search.space import Choice, Space, widths
-from codesign.search.tables import CostTables
+from codesign.search.dp.fit import surrogate_of
+from codesign.search.dp.problem import Problem, front_of
+from codesign.search.dp.surrogate import Surrogate
+from codesign.search.knowledge import BATCH, Idea, Knowledge
+from codesign.search.limits import Limits
+from codesign.search.space import Choice
 from codesign.search.trial import Origin
 
 Floats = NDArray[np.float64]
 
-# Labels per state of the dynamic program inside a search: 99.86 % of the exact hypervolume on the synthetic problems,
-# from which ten designs are picked. For a front to be read, `solve` keeps 2000 (99.9 % and more).
-LABELS = 500
 ANCHORS = 6  # designs along the front around which an interacting model is made additive
 NEIGHBOURHOODS = 5  # designs whose single changes are considered once the front itself is measured
 # Standard deviations by which each effect (for the program) and each design (for the choice among its fronts) counts
 # worse than expected: an optimum finds whatever is thought too good. 0.15 to 0.6 and 0.5 do the same within a point.
 EFFECT_CAUTION, DESIGN_CAUTION = 0.2, 0.5
 BLENDS = (0.3, 0.6, 0.9)  # weights of a limited metric against latency in further fronts
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """What the method works on.
-
-    loose : the space without the couplings that had to be cut
-    latency : tables of latency for `loose`
-    limited : tables of every metric with a limit, and the limit
-    wider : see `wider_options`
-    error_limit : designs with a larger predicted error are of no interest; None means `DEFAULT_FLOOR` decides
-    """
-
-    space: Space
-    loose: Space
-    latency: CostTables
-    limited: Mapping[str, tuple[CostTables, float]]
-    wider: tuple[NDArray[np.bool_], ...]
-    latency_limit_s: float | None
-    error_limit: float | None
-    prior: Prior
-
-
 # Without an accuracy floor from the user, designs with less than this share of the best accuracy are of no interest.
 DEFAULT_FLOOR = 0.5
 
 
-def front_of(problem: Problem, cost: Sequence[Floats], effects: Sequence[Floats], *, keep: int = LABELS) -> Solution:
-    """Front of a tabulated cost against the error that `effects` give, one array per decision."""
-    groups, index = len(problem.space.groups), problem.space.group_index
-    steps = [
-        Step(
-            in_group=None if layer.in_group is None else index[layer.in_group],
-            out_group=None if layer.out_group is None else index[layer.out_group],
-            latency_s=table,
-            loss=np.broadcast_to(effect, table.shape),
-        )
-        for layer, table, effect in zip(problem.loose.layers, cost, effects[groups:], strict=True)
-    ]
-    return solve(steps, effects[:groups], keep=keep)
-
-
-def dp_ideas(problem: Problem, knowledge: Knowledge, rng: np.random.Generator) -> list[Idea]:
+def propose(problem: Problem, knowledge: Knowledge, rng: np.random.Generator) -> list[Idea]:
     """Designs that add most to the front by the fitted model.
 
     Once the predicted front is measured, its single changes are tried, and what is uncertain counts as good.
     """
     model = surrogate_of(problem.prior, knowledge)
-    error_limit = problem.error_limit
-    if error_limit is None:
-        error_limit = 1.0 - DEFAULT_FLOOR * max(k.measured.accuracy for k in knowledge.known)
+    error_limit = error_limit_of(problem.limits, max(k.measured.accuracy for k in knowledge.known))
     known = [k.choice for k in knowledge.known]
     have = problem.latency.of_all(problem.loose, known), model.mean(known)
     candidates = [c for c in candidates_of(problem, model, error_limit) if c not in knowledge.tried]
@@ -93,24 +50,19 @@ def dp_ideas(problem: Problem, knowledge: Knowledge, rng: np.random.Generator) -
     ]
 
 
-def surrogate_of(prior: Prior, knowledge: Knowledge) -> Surrogate:
-    """The model of all that has been measured."""
-    known = knowledge.known
-    return fit(
-        prior,
-        [k.choice for k in known],
-        np.array([1.0 - k.measured.accuracy for k in known]),
-        np.array([k.measured.standard_error for k in known]),
-    )
+def error_limit_of(limits: Limits, best_accuracy: float) -> float:
+    """Designs with a larger predicted error are of no interest; `best_accuracy` is the highest measured one."""
+    floor = DEFAULT_FLOOR * best_accuracy if limits.accuracy_floor is None else limits.accuracy_floor
+    return 1.0 - floor
 
 
 def candidates_of(problem: Problem, model: Surrogate, error_limit: float) -> list[Choice]:
     """Fronts of the model made additive: around the densest design, and where pairs matter around designs along it."""
-    dense = (0,) * len(problem.space.sizes)
+    dense = problem.dense
     deviations = model.deviations_at(dense)  # elsewhere they are not much different, and dear
     effects = _cautious(problem, model.effects_at(dense), deviations)
     found = dict.fromkeys(front_of(problem, problem.latency.layers, effects).choices)
-    for tables, limit in problem.limited.values():
+    for tables, limit in problem.limited:
         scale = problem.latency.of(problem.loose, dense) / limit
         for blend in BLENDS:
             mixed = [
@@ -143,16 +95,6 @@ def _cautious(problem: Problem, effects: Sequence[Floats], deviations: Sequence[
         for wider, effect in zip(problem.wider, doubtful[groups:], strict=True)
     ]
     return [*levels, *options]
-
-
-def wider_options(space: Space) -> tuple[NDArray[np.bool_], ...]:
-    """Per layer, whether option i has as many bits as option j in every part and role, and more in one; or is option j."""
-    found = []
-    for layer in space.layers:
-        bits = np.array(widths(list(layer.formats.values()))).reshape(len(layer.formats), -1)
-        no_fewer = (bits[:, None] >= bits[None]).all(axis=-1)
-        found.append((no_fewer & ~no_fewer.T) | np.eye(len(bits), dtype=bool))
-    return tuple(found)
 
 
 def undominated(latency_s: Floats, errors: Floats) -> NDArray[np.int64]:
@@ -190,11 +132,11 @@ def _pick(
         return []
     latency_s = problem.latency.of_all(problem.loose, candidates)
     allowed = np.ones(len(candidates), bool)
-    if problem.latency_limit_s is not None:
-        allowed &= latency_s <= problem.latency_limit_s
-    for tables, limit in problem.limited.values():
+    if problem.limits.latency_s is not None:
+        allowed &= latency_s <= problem.limits.latency_s
+    for tables, limit in problem.limited:
         allowed &= tables.of_all(problem.loose, candidates) <= limit
-    reference = (problem.latency.of(problem.loose, (0,) * len(problem.space.sizes)), error_limit)
+    reference = (problem.latency.of(problem.loose, problem.dense), error_limit)
     rows = np.flatnonzero(allowed)
     return [candidates[rows[i]] for i in by_hypervolume((latency_s[rows], errors[rows]), have, reference, count)]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from codesign.errors import ConfigError
-from codesign.search import Budget, hypervolume, learn, progress, search
+from codesign.search import Budget, Limits, Schedule, convergence, hypervolume, learn, search
 from tests.bench.search_problem import WORST_ERROR, draw
 
 
@@ -13,12 +13,8 @@ def found():
     problem = draw(3)
     result = search(
         problem.space,
-        latency=problem.latency,
-        layer_latency=problem.layer_latency,
-        accuracy=problem.accuracy,
-        budget=Budget(trainings=120),
-        baselines={},
-        finalist_seeds=1,
+        problem.objective(),
+        Schedule(budget=Budget(trainings=120), baselines={}, finalist_seeds=1),
     )
     return problem, result
 
@@ -37,8 +33,8 @@ def test_another_accelerator_gets_its_own_front_without_a_training(found):
         choice = problem.space.choice(point)
         return float(sum(serial(x)[0, choice[i], choice[16 + i]] for i, x in enumerate(problem.space.layers)))
 
-    learnt = learn(problem.space, result.trials)
-    new = learnt.front(latency=latency, layer_latency=serial, accuracy_floor=1 - WORST_ERROR)
+    model = learn(problem.space, result.trials)
+    new = model.front(latency=latency, layer_latency=serial, limits=Limits(accuracy_floor=1 - WORST_ERROR))
     assert all(p.latency_s == latency(p.point) for p in new)
     assert [p.latency_s for p in new] == sorted(p.latency_s for p in new)
     reference = (max(latency(problem.space.point((0,) * 32)), 1.0), WORST_ERROR)
@@ -76,7 +72,7 @@ def test_trials_of_another_space_teach_nothing(found):
 
 def test_progress_never_falls_and_ends_with_the_whole_run(found):
     problem, result = found
-    steps = progress(result.trials, latency_s=problem.dense_latency_s(), accuracy=0.6, steps=10)
+    steps = convergence(result.trials, latency_s=problem.dense_latency_s(), accuracy=0.6, steps=10)
     assert [s.trials for s in steps] == [12 * i for i in range(1, 11)]
     assert steps[-1].trainings == result.trainings
     assert steps[-1].training_cpu_s == pytest.approx(result.training_cpu_s)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import assert_never
 
 import numpy as np
 import optuna
 
-from codesign.search.methods import BATCH, Idea, Knowledge
+from codesign.search.knowledge import BATCH, Idea, Knowledge
 from codesign.search.space import Choice, SearchLayer, Space, widths
 from codesign.search.trial import Origin
 
@@ -21,6 +23,14 @@ def population_of(trainings: float) -> int:
     return int(min(max(trainings / GENERATIONS, LEAST_POPULATION), MOST_POPULATION))
 
 
+class Sampler(StrEnum):
+    """Which of Optuna's samplers."""
+
+    NSGA2 = "nsga2"
+    TPE = "tpe"
+    RANDOM = "random"
+
+
 _Told = tuple[Choice, float, float]  # a design, its latency in seconds and its error
 
 
@@ -32,9 +42,9 @@ class OptunaSampler:
     as it would have without the interruption.
     """
 
-    def __init__(self, space: Space, method: str) -> None:
+    def __init__(self, space: Space, sampler: Sampler) -> None:
         self._space = space
-        self._method = method
+        self._kind = sampler
         self._parts = [_parts_of(layer) for layer in space.layers]
         self._distributions = self._distributions_of()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -67,24 +77,29 @@ class OptunaSampler:
         self._told.append(told)
         choice, *values = told
         params = self._params(choice)
-        if self._method == "nsga2":  # NSGA-II counts only what it was asked for, and gives it a generation
-            self._study.enqueue_trial(params)
-            trial = self._study.ask(self._distributions)
-            _ = trial.relative_params  # computed on demand, and with it the generation
-            self._study.tell(trial, values)
-        else:
-            self._study.add_trial(
-                optuna.trial.create_trial(params=params, distributions=self._distributions, values=values)
-            )
+        match self._kind:
+            case Sampler.NSGA2:  # counts only what it was asked for, and gives it a generation
+                self._study.enqueue_trial(params)
+                trial = self._study.ask(self._distributions)
+                _ = trial.relative_params  # computed on demand, and with it the generation
+                self._study.tell(trial, values)
+            case Sampler.TPE | Sampler.RANDOM:
+                self._study.add_trial(
+                    optuna.trial.create_trial(params=params, distributions=self._distributions, values=values)
+                )
+            case _:
+                assert_never(self._kind)
 
     def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
-        match self._method:
-            case "nsga2":
+        match self._kind:
+            case Sampler.NSGA2:
                 return optuna.samplers.NSGAIISampler(population_size=self._population, seed=seed)
-            case "tpe":
+            case Sampler.TPE:
                 return optuna.samplers.TPESampler(seed=seed)
-            case _:
+            case Sampler.RANDOM:
                 return optuna.samplers.RandomSampler(seed=seed)
+            case _:
+                assert_never(self._kind)
 
     def _distributions_of(self) -> dict[str, optuna.distributions.BaseDistribution]:
         sizes = {f"{g.name}.level": len(g.levels) for g in self._space.groups}
