@@ -21,9 +21,12 @@ class Tied(nn.Module):
         return torch.relu(x + self.depthwise(self.conv(x)))
 
 
+def tied_network() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 8, 1), Tied(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 16, 5))
+
+
 def tied() -> Workload:
-    net = nn.Sequential(nn.Conv2d(3, 8, 1), Tied(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 16, 5))
-    return Workload.from_torch(net, torch.zeros(1, 3, 8, 8))
+    return Workload.from_torch(tied_network(), torch.zeros(1, 3, 8, 8))
 
 
 def test_a_residual_sum_and_a_depthwise_convolution_tie_their_channels():
