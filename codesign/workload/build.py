@@ -291,14 +291,7 @@ class Builder:
 
 def groups_of(layer: Layer) -> frozenset[str]:
     """Channel groups that the size of a layer depends on."""
-    match layer:
-        case Convolution() | Linear():
-            return layer.inputs.groups | {layer.out_group}
-        case Embedding():
-            return frozenset((layer.out_group,))
-        case VectorOp():
-            return layer.inputs.groups | layer.outputs.groups | layer.weights.groups
-    return frozenset()
+    return layer.reads | layer.writes
 
 
 def _without_batch(shape: Shape) -> list[Dim]:

@@ -71,6 +71,21 @@ class Convolution:
     shares: str = ""
 
     @property
+    def owner(self) -> str:
+        """The weight layer whose formats it has: itself."""
+        return self.name
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The channel groups that its inputs follow."""
+        return self.inputs.groups
+
+    @property
+    def writes(self) -> frozenset[str]:
+        """The channel groups that its outputs follow."""
+        return frozenset((self.out_group,))
+
+    @property
     def in_group(self) -> str:
         """The one channel group that it reads; a concatenation has several and raises `ModelError`."""
         return _only_group(self.name, self.inputs)
@@ -149,6 +164,21 @@ class Linear:
         return self.out_features
 
     @property
+    def owner(self) -> str:
+        """The weight layer whose formats it has: itself."""
+        return self.name
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The channel groups that its inputs follow."""
+        return self.inputs.groups
+
+    @property
+    def writes(self) -> frozenset[str]:
+        """The channel groups that its outputs follow."""
+        return frozenset((self.out_group,))
+
+    @property
     def in_group(self) -> str:
         """The one channel group that it reads; a concatenation has several and raises `ModelError`."""
         return _only_group(self.name, self.inputs)
@@ -200,6 +230,16 @@ class Matmul:
     owner: str
 
     @property
+    def reads(self) -> frozenset[str]:
+        """None: the channels that it reads cannot be removed."""
+        return frozenset()
+
+    @property
+    def writes(self) -> frozenset[str]:
+        """None: its sizes are fixed."""
+        return frozenset()
+
+    @property
     def parameters(self) -> int:
         """None of its own."""
         return 0
@@ -240,6 +280,16 @@ class Embedding:
     shared: bool
     out_group: str
     owner: str
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """None: it reads indices."""
+        return frozenset()
+
+    @property
+    def writes(self) -> frozenset[str]:
+        """The channel groups that its outputs follow."""
+        return frozenset((self.out_group,))
 
     @property
     def parameters(self) -> int:
@@ -301,6 +351,16 @@ class VectorOp:
     readers: int = 1
     needs_input_grad: bool = True
     owner: str
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The channel groups that its inputs and its own parameters follow."""
+        return self.inputs.groups | self.weights.groups
+
+    @property
+    def writes(self) -> frozenset[str]:
+        """The channel groups that its outputs follow."""
+        return self.outputs.groups
 
     @property
     def macs(self) -> int:
