@@ -18,7 +18,7 @@ from codesign.errors import RunDirectoryError
 from codesign.nn.recipe import Training
 from codesign.nn.train import make_optimizer
 from codesign.prune import rebuild, structure_of
-from codesign.prune.trace import stored_tensors
+from codesign.network import stored_tensors
 
 _KEY = "codesign.checkpoint/1"  # of the text beside the tensors: structure and progress as JSON
 

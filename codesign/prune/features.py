@@ -15,9 +15,8 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from codesign.errors import DataError, ModelError, did_you_mean
+from codesign.network import BATCH_NORMS, batch_statistics, evaluating, tensors
 from codesign.prune.covariance import Spectrum, StreamingCovariance
-from codesign.prune.modes import batch_statistics, evaluating
-from codesign.prune.rules import BATCH_NORMS, tensors
 from codesign.prune.settings import BatchNormMode, StructureConfig, Tap
 
 _ACTIVATIONS = re.compile(

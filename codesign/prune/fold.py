@@ -14,11 +14,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from codesign.errors import ModelError
+from codesign.network import call, evaluating
 from codesign.prune.groups import ChannelGroups
-from codesign.prune.modes import evaluating
 from codesign.prune.plan import PrunePlan
 from codesign.prune.slicing import Undo
-from codesign.prune.trace import call
 
 Layer = _ConvNd | nn.Linear
 
@@ -53,7 +52,7 @@ def fold_constants_of(model: nn.Module, plan: PrunePlan, undo: Undo) -> None:
         for name in readers:
             hook = modules[name].register_forward_pre_hook(partial(measure, name))
             stack.callback(hook.remove)
-        call(model, groups.example)
+        call(model, groups.reading.example)
     for name, shift in shifts.items():
         _add(model, groups, name, shift, undo)
 

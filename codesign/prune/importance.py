@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from codesign.errors import DataError, ModelError
+from codesign.network import statistics_kept
 from codesign.prune.groups import ChannelGroups
-from codesign.prune.modes import statistics_kept
 
 Scores = dict[str, torch.Tensor]
 

@@ -13,6 +13,7 @@ a class are removed together or not at all.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -223,19 +224,25 @@ class Classes:
         """The class of everything that cannot leave."""
         return int(self.of[FIXED])
 
+    @cached_property
+    def near(self) -> np.ndarray:
+        """int array [atoms]: what would leave together if nothing were fixed; a class that can leave is one of these."""
+        return _components(
+            [pairs[:, (pairs != FIXED).all(axis=0)] for pairs in map(_pairs, self._relations)], len(self.of)
+        )
+
+    @cached_property
+    def _pins(self) -> list[tuple[Same, np.ndarray]]:
+        """The relations to atom 0, and the atoms that they fix."""
+        found = ((relation, _pairs(relation)) for relation in self._relations)
+        fixing = ((relation, pairs[:, (pairs == FIXED).any(axis=0)].max(axis=0)) for relation, pairs in found)
+        return [(relation, atoms) for relation, atoms in fixing if atoms.any()]
+
     def why_fixed(self, atoms: np.ndarray) -> str:
         """Why these atoms cannot leave: the first reason found on the way from them to atom 0."""
-        pins, others = [], []
-        for relation in self._relations:
-            pairs = _pairs(relation)
-            pinned = (pairs == FIXED).any(axis=0)
-            others.append(pairs[:, ~pinned])
-            if pinned.any():
-                pins.append((relation, pairs[:, pinned].max(axis=0)))
-        near = _components(others, len(self.of))
-        wanted = set(near[atoms].tolist())
-        for relation, pinned in pins:
-            if wanted & set(near[pinned].tolist()):
+        wanted = set(self.near[atoms].tolist())
+        for relation, pinned in self._pins:
+            if not wanted.isdisjoint(self.near[pinned].tolist()):
                 return f"{relation.why or 'they meet a tensor whose size is fixed'}, in {relation.place}"
         return "they are tied to channels that cannot leave"
 

@@ -41,15 +41,20 @@ class HeadPrunedAttention(nn.MultiheadAttention):
         mask = self._mask(attn_mask, key_padding_mask, q, k)
         dropout = self.dropout if self.training else 0.0
         weights = None
-        if need_weights:
-            scores = q @ k.transpose(-2, -1) * self.head_dim**-0.5
-            weights = F.dropout(F.softmax(scores if mask is None else scores + mask, -1), dropout)
-            mixed = weights @ v
-            weights = weights.mean(1) if average_attn_weights else weights
-            weights = weights if batched else weights.squeeze(0)
+        if need_weights:  # as torch writes it: products of matrices in one batch of examples and heads
+            q, k, v = (x.flatten(0, 1) for x in (q * self.head_dim**-0.5, k, v))
+            scores = torch.bmm(q, k.transpose(-2, -1))
+            scores = scores if mask is None else (scores.unflatten(0, (len(query), -1)) + mask).flatten(0, 1)
+            weights = F.softmax(scores, -1)
+            weights = F.dropout(weights, dropout) if dropout > 0 else weights
+            mixed = torch.bmm(weights, v).unflatten(0, (len(query), -1))
         else:
             mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout)
         result = self.out_proj(mixed.transpose(1, 2).flatten(2))
+        if weights is not None:
+            weights = weights.unflatten(0, (len(query), -1))
+            weights = weights.mean(1) if average_attn_weights else weights
+            weights = weights if batched else weights.squeeze(0)
         result = result if self.batch_first else result.transpose(0, 1)
         return result if batched else result.squeeze(0 if self.batch_first else 1), weights
 
