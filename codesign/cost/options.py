@@ -15,7 +15,7 @@ from codesign.cost.vector import Optimizer
 from codesign.design import LayerFormats
 from codesign.errors import CostError, did_you_mean
 from codesign.hardware import Accelerator
-from codesign.workload import Convolution, Layer, Linear, Phase, Workload, groups_of
+from codesign.workload import Convolution, Layer, Linear, Phase, Workload
 
 _PHASES = list(Phase)
 
@@ -103,7 +103,7 @@ def option_table(
 
 
 def _check_groups(part: Layer, owner: Convolution | Linear, levels: Mapping[str, Sequence[int]]) -> None:
-    foreign = [group for group in groups_of(part) - groups_of(owner) if len(levels[group]) > 1]
+    foreign = [group for group in (part.reads | part.writes) - (owner.reads | owner.writes) if len(levels[group]) > 1]
     if foreign:
         raise CostError(
             f"layer '{part.name}' depends on channel group '{foreign[0]}', which its owner '{owner.name}' neither "

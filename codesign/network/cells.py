@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -49,12 +49,21 @@ class Cells:
                 found = found.take([0], axis=d)
         return found
 
+    @staticmethod
+    def joined(arrays: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Labels one after the other."""
+        return torch.cat(list(arrays))
+
     def counts(self, seen: np.ndarray) -> tuple[dict[int, int], int]:
-        """How often each cell's classes occur in labels by class, and how many of the labels never leave."""
+        """How often each class of a cell occurs in labels by class, and how many of the labels never leave."""
         ids, counts = np.unique(seen, return_counts=True)
         never = int(counts[ids < 0].sum())
         held = ids >= 0
         return dict(zip(self._of[ids[held]].tolist(), counts[held].tolist(), strict=True)), never
+
+    def size(self, cell: int) -> int:
+        """How many classes the cell has."""
+        return int((self._of == cell).sum())
 
     def is_free(self, cell: int) -> bool:
         """Whether some classes of the cell can leave."""

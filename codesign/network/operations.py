@@ -19,6 +19,7 @@ class Value:
     index : distinguishes it from all others; a view has one of its own
     labels : which channels its indices stand for (`labels.py`); size 1 along dimensions without channels
     expanded : dimensions that repeat the same numbers (stride 0)
+    real : its numbers are floating-point numbers
     flows : the example flows into it, so that it differs from example to example
     learned : a parameter flows into it
     parameter : name of the parameter that it is, or is a view of; empty for anything else
@@ -29,6 +30,7 @@ class Value:
     shape: tuple[int, ...]
     labels: Labels
     expanded: frozenset[int]
+    real: bool
     flows: bool
     learned: bool
     parameter: str

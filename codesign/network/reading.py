@@ -18,7 +18,7 @@ from codesign.network.modes import evaluating, training
 from codesign.network.operations import Operation, Value
 from codesign.network.rules import Findings, tensors
 from codesign.network.stored import Stored, number
-from codesign.network.trace import Example, Watch, watch
+from codesign.network.trace import Example, NetworkFailure, Watch, watch
 
 
 class ReadingMode(Enum):
@@ -38,6 +38,7 @@ class Reading:
     stored : tensor name -> its atoms
     classes : which atoms leave together
     reached : names of the stored tensors that took part
+    refusals : an error for each operation on channels that is not understood; those channels cannot leave
     unreached : the parameters that did not, those of opaque modules left out
     mode, why : how the network ran; why in evaluation mode, if it did
     """
@@ -52,6 +53,7 @@ class Reading:
     example: Example
     opaque: tuple[str, ...]
     reached: frozenset[str]
+    refusals: tuple[ModelError, ...]
     unreached: tuple[Stored, ...]
     mode: ReadingMode
     why: str
@@ -106,6 +108,7 @@ def read(model: nn.Module, example: Example, *, opaque: Collection[str] = ()) ->
         example=example,
         opaque=tuple(opaque),
         reached=frozenset(watched.reached),
+        refusals=tuple(watched.refusals),
         unreached=tuple(_unreached(stored, watched, opaque)),
         mode=mode,
         why=why,
@@ -119,17 +122,21 @@ def _watched(
     atoms = {name: tensor.atoms for name, tensor in stored.items()}
     try:
         trained = watch(model, example, atoms, opaque, mode=training)
-    except ModelError as error:
+    except NetworkFailure as error:
         return watch(model, example, atoms, opaque, mode=evaluating), ReadingMode.EVALUATION, str(error)
     missing = {tensor.name for tensor in _unreached(stored, trained, opaque)}
-    if missing:
-        try:
-            evaluated = watch(model, example, atoms, opaque, mode=evaluating)
-        except ModelError:
-            return trained, ReadingMode.TRAINING, ""
-        reached = sorted(missing & evaluated.reached)
-        if reached:
-            return evaluated, ReadingMode.EVALUATION, f"parameter '{reached[0]}' takes no part in training mode"
+    if not missing and not trained.refusals:
+        return trained, ReadingMode.TRAINING, ""
+    try:
+        evaluated = watch(model, example, atoms, opaque, mode=evaluating)
+    except NetworkFailure:
+        return trained, ReadingMode.TRAINING, ""
+    left = {tensor.name for tensor in _unreached(stored, evaluated, opaque)}
+    if left < missing:
+        why = f"parameter '{min(missing - left)}' takes no part in training mode"
+        return evaluated, ReadingMode.EVALUATION, why
+    if left == missing and trained.refusals and not evaluated.refusals:
+        return evaluated, ReadingMode.EVALUATION, str(trained.refusals[0])
     return trained, ReadingMode.TRAINING, ""
 
 

@@ -135,6 +135,8 @@ class Rules:
                 return [self._linear(call)]
             case "cat":
                 return [self._concatenation(call)]
+            case "stack":
+                return [self._stack(call)]
             case "split" | "split_with_sizes" | "unbind":
                 return self._split(call)
             case "select" | "slice" | "index_select" | "index":
@@ -271,6 +273,11 @@ class Rules:
                 laid.append(array.expand([t.shape[d] if d == dim or d in wide else 1 for d in range(ndim)]))
             labels = (torch.cat(laid, dim), *labels)
         return self._disjoint(call, labels)
+
+    def _stack(self, call: Call) -> Labels:
+        dim = call.arguments["dim"] % call.outputs[0].ndim
+        labels = self._pointwise(call, [self._operand(t) for t in call.arguments["tensors"]])
+        return tuple(array.unsqueeze(dim) for array in labels)
 
     def _pad(self, call: Call) -> Labels:
         """Channels that padding adds are fixed; cutting channels off by negative padding holds them in place."""

@@ -78,6 +78,7 @@ class Watch(TorchDispatchMode):
         super().__init__()
         self.findings = Findings()
         self.operations: list[Operation] = []
+        self.refusals: list[ModelError] = []  # operations on channels that no rule understands
         self.inputs: list[Value] = []
         self.outputs: list[Value] = []
         self.reached: set[str] = set()
@@ -117,6 +118,7 @@ class Watch(TorchDispatchMode):
             shape=tuple(tensor.shape),
             labels=labels,
             expanded=repeated,
+            real=tensor.dtype.is_floating_point,
             flows=flows,
             learned=learned,
             parameter=parameter,
@@ -225,7 +227,7 @@ class Watch(TorchDispatchMode):
                     self.findings.relations.pin(array, place, "they enter a module that is said to be opaque")
             labels = []
         else:
-            labels = self._rules.apply(Call(name, pointwise, arguments, outputs, rerun, place))
+            labels = self._followed(Call(name, pointwise, arguments, outputs, rerun, place), known)
         weight = all(one.weight for one in known)
         flows = name not in CREATION and any(one.value.flows for one in known)
         learned = name not in CREATION and any(one.value.learned for one in known)
@@ -236,6 +238,17 @@ class Watch(TorchDispatchMode):
                 tensor, labels[i] if i < len(labels) else (), flows=flows, learned=learned, parameter=parameter
             )
             self._known[id(tensor)] = Traced(tensor, weight, value)
+
+    def _followed(self, call: Call, operands: list[Traced]) -> list[Labels]:
+        """Labels of the results; of an operation that no rule understands, the channels stay, and the error is kept."""
+        try:
+            return self._rules.apply(call)
+        except ModelError as error:
+            self.refusals.append(error)
+            for one in operands:
+                for array in one.labels:
+                    self.findings.relations.pin(array, call.place, "what it does to channels is not understood")
+            return []
 
     @contextmanager
     def modules_of(self, model: nn.Module) -> Iterator[None]:

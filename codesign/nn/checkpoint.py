@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from codesign.errors import RunDirectoryError
+from codesign.network import stored_tensors
 from codesign.nn.recipe import Training
 from codesign.nn.train import make_optimizer
 from codesign.prune import rebuild, structure_of
-from codesign.network import stored_tensors
 
 _KEY = "codesign.checkpoint/1"  # of the text beside the tensors: structure and progress as JSON
 

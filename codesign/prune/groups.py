@@ -138,6 +138,8 @@ def channel_groups(model: nn.Module, example_input: Example, *, opaque: Collecti
         Modules that the example does not reach must be named here
     """
     reading = read(model, example_input, opaque=opaque)
+    for refusal in reading.refusals:
+        raise refusal
     for tensor in reading.unreached:
         raise ModelError(
             f"parameter '{tensor.name}' took no part when the network ran on the example in training mode nor in "

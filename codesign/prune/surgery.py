@@ -209,6 +209,8 @@ def _problem(model: nn.Module, plan: PrunePlan) -> tuple[str, str] | None:
         watched = watch(model, groups.reading.example, left, groups.reading.opaque, groups.findings.depthwise)
     except NetworkFailure as failure:
         return failure.module, str(failure.__cause__)
+    for refusal in watched.refusals:
+        raise refusal
     wrong = watched.findings.relations.first_contradiction(groups.classes)
     if wrong is None:
         return None

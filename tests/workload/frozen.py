@@ -20,7 +20,7 @@ from tests.workload.test_builtin import DEFINITIONS, built
 from tests.workload.test_trace import Language, Odd, tied_network
 
 PATH = Path(__file__).parents[1] / "data" / "workloads.json.gz"
-NOT_NUMBERS = {"inputs", "outputs", "weights", "out_group", "extents"}
+NOT_NUMBERS = {"inputs", "outputs", "weights", "out_group", "extents", "vectors"}
 
 
 class Weights(nn.Module):
