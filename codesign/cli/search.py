@@ -34,6 +34,7 @@ def _search(arguments: argparse.Namespace) -> int:
     if arguments.workers < 1:
         raise ConfigError(f"--workers must be at least 1, got {arguments.workers}")
     from codesign.loop.run import prepare, run_search  # imports torch, which takes seconds
+    from codesign.loop.space import kept_whole
     from codesign.loop.workers import training_processes
 
     beyond = settings.hardware.trainings if settings.hardware is not None else 0
@@ -54,6 +55,9 @@ def _search(arguments: argparse.Namespace) -> int:
         else:
             for group in space.groups:
                 print(f"{group.name:24} channels {', '.join(map(str, group.levels))}")
+            workload = prepared.pricing.workload
+            for name, why in kept_whole(workload).items():
+                print(f"{name:24} channels {workload.channel_groups[name].channels}, fixed: {why}")
         return 0
     directory = arguments.out or Path("runs") / Path(arguments.config).stem
     with training_processes(arguments.workers, arguments.scheduler) as evaluate, progress:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,7 +75,7 @@ def option_table(
     shapes: dict[str, tuple[int, int, int, int]] = {}
     for name, owner in workload.weight_layers.items():
         shapes[name] = (
-            len(counts_of[owner.in_group]), len(counts_of[owner.out_group]), len(formats), len(_PHASES)
+            len(counts_of[_followed(owner.name, owner.reads, counts_of)]), len(counts_of[_followed(owner.name, owner.writes, counts_of)]), len(formats), len(_PHASES)
         )  # fmt: skip
         for part in parts[name]:
             _check_groups(part, owner, counts_of)
@@ -96,10 +96,23 @@ def option_table(
             mine = owners == i
             np.add.at(tables[kind][name], (*at[mine].T, solved.phase_numbers[mine]), values[mine])
             owner = workload.weight_layers[name]
-            if owner.in_group == owner.out_group:
-                impossible = ~np.equal.outer(counts_of[owner.in_group], counts_of[owner.out_group])
+            if _followed(owner.name, owner.reads, counts_of) == _followed(owner.name, owner.writes, counts_of):
+                impossible = ~np.equal.outer(
+                    counts_of[_followed(owner.name, owner.reads, counts_of)],
+                    counts_of[_followed(owner.name, owner.writes, counts_of)],
+                )
                 tables[kind][name][impossible] = np.inf
     return OptionTable(levels=counts_of, formats=tuple(formats), **tables)
+
+
+def _followed(layer: str, groups: Collection[str], levels: Mapping[str, Sequence[int]]) -> str:
+    """The group of several levels among those that a layer reads, or writes; any of them if all have one level."""
+    several = [group for group in groups if len(levels[group]) > 1]
+    if len(several) > 1:
+        raise CostError(
+            f"layer '{layer}' has channels of {len(several)} groups of several levels; give one level to all but one of {sorted(several)}"
+        )
+    return several[0] if several else min(groups)
 
 
 def _check_groups(part: Layer, owner: Convolution | Linear, levels: Mapping[str, Sequence[int]]) -> None:
@@ -120,12 +133,13 @@ def _add_options(
     formats: Sequence[LayerFormats],
     batch: int,
 ) -> None:
-    ins, outs = levels[owner.in_group], levels[owner.out_group]
+    read, written = _followed(owner.name, owner.reads, levels), _followed(owner.name, owner.writes, levels)
+    ins, outs = levels[read], levels[written]
     base = {group: counts[0] for group, counts in levels.items()}
     for (i, x), (o, y) in itertools.product(enumerate(ins), enumerate(outs)):
-        if owner.in_group == owner.out_group and i != o:
+        if read == written and i != o:
             continue
-        sized = part.resized({**base, owner.in_group: x, owner.out_group: y})
+        sized = part.resized({**base, read: x, written: y})
         for f, option in enumerate(formats):
             rows.add(sized, option, batch)
             places.append((owner.name, (i, o, f)))

@@ -121,6 +121,9 @@ def prepare_training(settings: TrainingSettings, where: str) -> Prepared:
             batch=settings.training.batch,
             name=settings.network.name if settings.network else str(settings.start),
         )
+    if any(stage.cut for stage in settings.stages):
+        with located(f"{where}: stages: cut"):
+            _check_cut(network, workload, torch.zeros(1, *dataset.image_shape))
     if settings.formats is not None or point is None:
         chosen = settings.formats or FormatSettings()
         point = DesignPoint.of(
@@ -137,6 +140,20 @@ def prepare_training(settings: TrainingSettings, where: str) -> Prepared:
         point=replace(point, channels=()),
         device=device,
     )
+
+
+def _check_cut(network: nn.Module, workload: Workload, example: torch.Tensor) -> None:
+    """That there is something to cut, before anything is trained."""
+    groups = channel_groups(network, example)
+    if not groups.channels:
+        reasons = "; ".join(f"'{', '.join(group.layers)}': {group.why_fixed}" for group in groups.groups)
+        raise ModelError(f"no layer can lose channels: {reasons}")
+    for layer in groups.channels:
+        if layer not in workload.weight_layers:
+            raise ModelError(
+                f"layer '{layer}' can lose channels, but is priced as a part of another layer, so that the cost of the "
+                "cut network is not known; train it without a cut"
+            )
 
 
 def _device(name: str) -> torch.device:
@@ -369,7 +386,7 @@ class _Run:
         layers = self.workload.weight_layers
         self._keep(dict(self.point.channels) | {name: len(kept) for name, kept in plan.keep if name in layers})
         for name, layer in self.workload.weight_layers.items():
-            priced, left = self.workload.channel_groups[layer.out_group].channels, plan.counts.get(name)
+            priced, left = layer.out_channels, plan.counts.get(name)
             if left not in (None, priced):
                 raise ModelError(f"layer '{name}' keeps {left} channels, but would be priced with {priced}")
         self._record(stage, "prune", cpu_s=cost_s[0], wall_s=cost_s[1])

@@ -39,7 +39,8 @@ class Cells:
 
     def _members(self, array: torch.Tensor) -> np.ndarray:
         atoms = array.numpy().reshape(-1)
-        return self._near[atoms[atoms != FIXED]]
+        found: np.ndarray = self._near[atoms[atoms != FIXED]]
+        return found
 
     def seen(self, array: torch.Tensor) -> np.ndarray:
         """Labels by class, of size 1 along dimensions along which the class does not change; -1 for what never leaves."""

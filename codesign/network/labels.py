@@ -118,7 +118,7 @@ class Relations:
         each head, or a convolution each map."""
         head = self.tie(array, dims, place)
         if head.shape != array.shape:
-            self.in_rows.update(array.unique().tolist())
+            self.in_rows.update(array.flatten().tolist())
         return head
 
     def grid(self, array: torch.Tensor, place: Place, *, hidden: bool = False) -> None:
@@ -179,7 +179,7 @@ class Relations:
 
     def _leaves_a_rectangle(self, classes: np.ndarray, grid: Grid) -> bool:
         along = [d for d in support(grid.array) if varies(classes, grid.array, [d])]
-        whole_rows = not self.in_rows.isdisjoint(grid.array.unique().tolist())
+        whole_rows = not self.in_rows.isdisjoint(grid.array.flatten().tolist())
         return set(along) <= set(grid.last) or (len(along) == 1 and whole_rows)
 
     def first_contradiction(self, classes: Classes) -> Same | None:
@@ -257,14 +257,15 @@ class Classes:
 
 
 def _pairs(relation: Same) -> np.ndarray:
-    one, other = torch.broadcast_tensors(relation.one, relation.other)
-    return np.stack([one.reshape(-1).numpy(), other.reshape(-1).numpy()])
+    one, other = np.broadcast_arrays(relation.one.numpy(), relation.other.numpy())
+    return np.stack([one.reshape(-1), other.reshape(-1)])
 
 
 def _components(edges: list[np.ndarray], atoms: int) -> np.ndarray:
     pairs = np.concatenate([np.zeros((2, 0), np.int64), *edges], axis=1)
     graph = coo_matrix((np.ones(pairs.shape[1], np.int8), (pairs[0], pairs[1])), shape=(atoms, atoms))
-    return connected_components(graph, directed=False)[1]
+    found: np.ndarray = connected_components(graph, directed=False)[1]
+    return found
 
 
 def _loose_edge(classes: np.ndarray, relation: Same) -> Same | None:

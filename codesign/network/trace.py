@@ -61,7 +61,7 @@ class NetworkFailure(ModelError):
         self.module = module
 
 
-class Watch(TorchDispatchMode):
+class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows a forward pass. `atoms` are those of the stored tensors, by name.
 
     It stands below autograd, where operations that torch makes of others (`linear`, `dropout`) still arrive whole: those
@@ -75,7 +75,7 @@ class Watch(TorchDispatchMode):
         opaque: Collection[str],
         depthwise: Collection[str] | None,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.findings = Findings()
         self.operations: list[Operation] = []
         self.refusals: list[ModelError] = []  # operations on channels that no rule understands
@@ -122,7 +122,7 @@ class Watch(TorchDispatchMode):
             flows=flows,
             learned=learned,
             parameter=parameter,
-            part=(tensor.storage_offset(), own) if parameter else (0, own),
+            part=(int(tensor.storage_offset()), own) if parameter else (0, own),
         )
 
     def _of(self, tensor: torch.Tensor) -> Traced:

@@ -84,7 +84,7 @@ def _contribution(module: Layer, constants: torch.Tensor, x: torch.Tensor) -> to
         return change.flatten(2).mean((0, 2))
     groups = module.groups if isinstance(module, _ConvNd) else 1
     weight = module.weight.flatten(2).sum(2) if module.weight.ndim > 2 else module.weight
-    return (weight.unflatten(0, (groups, -1)) @ constants.reshape(groups, -1, 1)).flatten()
+    return (torch.unflatten(weight, 0, (groups, -1)) @ constants.reshape(groups, -1, 1)).flatten()
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def _silenced(plan: PrunePlan, modules: Mapping[str, Layer]) -> Iterator[None]:
         before += [(tensor, tensor.detach().clone()) for tensor in (module.weight, module.bias) if tensor is not None]
         if isinstance(module, _ConvTransposeNd):  # [in, out / groups, ...]
             per_group = module.weight.shape[1]
-            module.weight.unflatten(0, (module.groups, -1))[rows // per_group, :, rows % per_group] = 0
+            torch.unflatten(module.weight, 0, (module.groups, -1))[rows // per_group, :, rows % per_group] = 0
         else:
             module.weight[rows] = 0
         if module.bias is not None:

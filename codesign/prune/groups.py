@@ -61,7 +61,8 @@ class ChannelGroups:
 
     def classes_of(self, layer: str) -> np.ndarray:
         """Class of each output channel of one layer."""
-        return self.classes.of[self.atoms(layer)]
+        found: np.ndarray = self.classes.of[self.atoms(layer)]
+        return found
 
     def group_of(self, layer: str) -> ChannelGroup:
         """The group of one layer's channels; of several, the first that can lose some, else the first."""
@@ -108,7 +109,8 @@ class ChannelGroups:
         """bool [atoms]: whether each atom is in one of the classes `removed`."""
         leaving = np.zeros(len(self.classes.of), bool)
         leaving[list(removed)] = True
-        return leaving[self.classes.of]
+        gone: np.ndarray = leaving[self.classes.of]
+        return gone
 
     def __repr__(self) -> str:
         return f"<ChannelGroups of {len(self.layers)} layers>"

@@ -165,7 +165,8 @@ def _resolved(layer: Layer, groups: Mapping[str, ChannelGroup]) -> Layer:
         case Embedding():
             return replace(layer, outputs=named(layer.outputs, fixed=True))
         case Matmul():
-            return replace(layer, extents=tuple(named(extent) for extent in layer.extents)).resized(now)
+            count, m, n, k = (named(extent) for extent in layer.extents)
+            return replace(layer, extents=(count, m, n, k)).resized(now)
         case VectorOp():
             return replace(
                 layer, inputs=named(layer.inputs), outputs=named(layer.outputs), weights=named(layer.weights)
