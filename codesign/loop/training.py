@@ -123,7 +123,7 @@ def prepare_training(settings: TrainingSettings, where: str) -> Prepared:
         )
     if any(stage.cut for stage in settings.stages):
         with located(f"{where}: stages: cut"):
-            _check_cut(network, workload, torch.zeros(1, *dataset.image_shape))
+            _check_cut(network, torch.zeros(1, *dataset.image_shape))
     if settings.formats is not None or point is None:
         chosen = settings.formats or FormatSettings()
         point = DesignPoint.of(
@@ -142,18 +142,12 @@ def prepare_training(settings: TrainingSettings, where: str) -> Prepared:
     )
 
 
-def _check_cut(network: nn.Module, workload: Workload, example: torch.Tensor) -> None:
+def _check_cut(network: nn.Module, example: torch.Tensor) -> None:
     """That there is something to cut, before anything is trained."""
     groups = channel_groups(network, example)
     if not groups.channels:
         reasons = "; ".join(f"'{', '.join(group.layers)}': {group.why_fixed}" for group in groups.groups)
         raise ModelError(f"no layer can lose channels: {reasons}")
-    for layer in groups.channels:
-        if layer not in workload.weight_layers:
-            raise ModelError(
-                f"layer '{layer}' can lose channels, but is priced as a part of another layer, so that the cost of the "
-                "cut network is not known; train it without a cut"
-            )
 
 
 def _device(name: str) -> torch.device:
@@ -383,8 +377,10 @@ class _Run:
             plan = plan_from_counts(self.network, groups, found.counts, scores)
             self.network = prune(self.network, plan, self.optimizer, inplace=True)
         cost_s = time.process_time() - cpu, time.perf_counter() - wall
-        layers = self.workload.weight_layers
-        self._keep(dict(self.point.channels) | {name: len(kept) for name, kept in plan.keep if name in layers})
+        for name, _ in plan.keep:
+            if name not in self.workload.weight_layers:
+                raise ModelError(f"layer '{name}' lost channels, but is priced as a part of another layer")
+        self._keep(dict(self.point.channels) | {name: len(kept) for name, kept in plan.keep})
         for name, layer in self.workload.weight_layers.items():
             priced, left = layer.out_channels, plan.counts.get(name)
             if left not in (None, priced):

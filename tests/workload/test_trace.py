@@ -8,6 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from codesign import Workload
 from codesign.errors import ModelError
+from codesign.network import ReadingMode, read
+from codesign.prune import channel_groups
 from codesign.workload import Convolution, Matmul, VectorKind, VectorOp
 
 
@@ -119,6 +121,73 @@ def test_heads_leave_as_a_whole_and_the_group_beside_them_channel_by_channel():
     assert (scores.count, scores.m, scores.n, scores.k) == (3, 5, 5, 4)
     with pytest.raises(ModelError, match=r"'1.self_attn.in_proj': channels leave 12 at a time, so it cannot keep 40"):
         workload.with_channels({"1.self_attn.in_proj": 40})
+
+
+class Halves(nn.Module):
+    """A split into halves, which are concatenated again; then a convolution in groups."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.left, self.right = nn.Conv2d(3, 8, 1), nn.Conv2d(4, 6, 1), nn.Conv2d(4, 6, 1)
+        self.grouped, self.head = nn.Conv2d(12, 8, 1, groups=2), nn.Linear(8, 2)
+
+    def forward(self, x):
+        left, right = self.stem(x).chunk(2, 1)
+        x = torch.cat([self.left(left), self.right(right)], 1)
+        return self.head(self.grouped(x).mean((2, 3)))
+
+
+def test_a_workload_and_a_plan_know_the_same_groups():
+    model, example = Halves(), torch.zeros(1, 3, 4, 4)
+    workload, groups = Workload.from_torch(model, example), channel_groups(model, example)
+    assert groups.groups == tuple(group for group in workload.groups if group.layers)
+    units = {group.layers: (group.units, group.unit_channels) for group in groups.groups}
+    assert units == {
+        ("stem",): (4, (2,)),
+        ("left", "right"): (6, (1, 1)),
+        ("grouped",): (4, (2,)),
+        ("head",): (0, (1,)),
+    }
+
+
+class TrainingHead(nn.Module):
+    """A head and a dropout that only training uses, and a draw that may skip a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.skipped, self.drop = nn.Linear(4, 8), nn.Linear(8, 8), nn.Dropout()
+        self.head, self.auxiliary, self.norm = nn.Linear(8, 2), nn.Linear(8, 2), nn.BatchNorm1d(8)
+
+    def forward(self, x):
+        x = self.drop(self.norm(self.body(x)))
+        if torch.rand(()) > 0.9:
+            x = x + self.skipped(x)
+        return (self.head(x), self.auxiliary(x)) if self.training else self.head(x)
+
+
+def test_a_network_is_read_as_in_training_and_stays_what_it_is():
+    model = TrainingHead().eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    chance = torch.get_rng_state()
+    reading = read(model, torch.zeros(1, 4))
+    assert (reading.mode, reading.why, reading.unreached) == (ReadingMode.TRAINING, "", ())
+    assert {"skipped", "auxiliary"} <= Workload.from_torch(model, torch.zeros(1, 4)).weight_layers.keys()
+    assert torch.equal(torch.get_rng_state(), chance)
+    assert not model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+class FailsInTraining(nn.Linear):
+    def forward(self, x):
+        if self.training:
+            raise ValueError("no labels")
+        return super().forward(x)
+
+
+def test_a_network_that_fails_in_training_is_read_in_evaluation_and_the_reading_says_so():
+    reading = read(FailsInTraining(4, 2), torch.zeros(1, 4))
+    assert reading.mode is ReadingMode.EVALUATION
+    assert "no labels" in reading.why
 
 
 class Unknown(nn.Module):
