@@ -10,8 +10,6 @@ import torch
 from codesign.network.groups import ChannelGroup
 from codesign.network.labels import FIXED, Classes
 
-NOT_FOLLOWED = "they are not followed: there is one of them, or they leave an opaque module"
-
 
 class Cells:
     """The coarsest partition of classes such that each of `arrays` holds all classes of a cell equally often.

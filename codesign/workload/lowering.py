@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -12,13 +12,12 @@ from codesign.network import ChannelGroup, OperationKind
 from codesign.workload.assembly import Assembly, Made, total
 from codesign.workload.layers import NOTHING, Convolution, Embedding, Extent, Linear, Matmul, VectorKind
 from codesign.workload.network import Workload
+from codesign.workload.sizes import Sizes
 
 if TYPE_CHECKING:
     import torch
 
     from codesign.network import Operation, Reading, Value
-
-_HELD = "a tensor has two sets of channels that can leave, in '{}'; a workload resizes one of them"
 
 
 def workload_of(model: torch.nn.Module, reading: Reading, *, batch: int | None, name: str) -> Workload:
@@ -55,90 +54,22 @@ class _Lowering:
         self.assembly = Assembly()
         self.made: dict[int, Made] = {}
         self._leaves, self._weighted = leaves, weighted
-        self._batch = reading.batch
-        self._cells = reading.cells
-        self._outputs: dict[str, torch.Tensor | None] = {}  # layer -> labels of its output channels
-        self._sizes: dict[str, int] = {}  # key of a group that no class makes up -> its channels
-        self._extra: dict[str, str] = {}  # the same -> why it is fixed
-        self._held: dict[int, str] = {}
-        self._produced: set[int] = set()  # cells of channels that a layer has written
+        self._sizes = Sizes(reading)
         self._counted: set[tuple[str, tuple[int, int]]] = set()  # parameters that belong to a layer
         self._packed: dict[tuple[str, str, str], tuple[str, list[Value], list[tuple[int, int]]]] = {}
         self._users: dict[tuple[str, tuple[int, int]], str] = {}  # weights -> the layer that counts them
         for value in reading.inputs:
             name = self.assembly.unique("input")
-            self.made[value.index] = Made(source=name, elements=self._elements(value))
-            if len(value.shape) > 1 and value.real:
-                self._sizes[name], self._extra[name] = value.shape[1], "the network's input"
-
-    # -- sizes
+            self.made[value.index] = Made(source=name, elements=self._sizes.elements(value))
+            self._sizes.input(name, value)
 
     def is_per_example(self, value: Value) -> bool:
         """Whether a tensor differs from example to example and has all of them."""
-        return value.flows and math.prod(value.shape) % self._batch == 0 and value.index in self.made
-
-    def _extent(self, value: Value, dims: Iterable[int], where: str = "") -> Extent:
-        """Numbers along `dims`, as units of cells; channels that cannot leave have no terms."""
-        chosen = set(dims)
-        extent = Extent((), math.prod(value.shape[d] for d in chosen if value.flows or d not in value.expanded))
-        found = False
-        for labels in value.labels:
-            seen = self._cells.seen(labels)
-            along = {d for d, size in enumerate(seen.shape) if size > 1}
-            cells, never = self._cells.counts(seen)
-            free = {cell: n for cell, n in cells.items() if self._cells.is_free(cell)}
-            if not free or not along <= chosen:
-                continue
-            if found:
-                self._held.update(dict.fromkeys(free, _HELD.format(where or "the network itself")))
-                continue
-            found = True
-            rest = extent.constant // math.prod(value.shape[d] for d in along)
-            kept = never + sum(n * self._cells.size(cell) for cell, n in cells.items() if cell not in free)
-            extent = Extent(tuple((f"#{cell}", n * rest) for cell, n in free.items()), kept * rest)
-        return extent
-
-    def _elements(self, value: Value, dims: Iterable[int] | None = None, where: str = "") -> Extent:
-        """Numbers of one example along `dims`, or along all; of a tensor without examples, all of them."""
-        extent = self._extent(value, range(len(value.shape)) if dims is None else dims, where)
-        if not value.flows or any(n % self._batch for n in (*(n for _, n in extent.terms), extent.constant)):
-            return extent
-        return Extent(tuple((key, n // self._batch) for key, n in extent.terms), extent.constant // self._batch)
-
-    def _along(self, value: Value, dim: int) -> torch.Tensor | None:
-        """Labels of the channels along one dimension; None if there are none."""
-        return next((a.reshape(-1) for a in value.labels if a.shape[dim] > 1 and a.numel() == a.shape[dim]), None)
-
-    def _channels(self, value: Value, dim: int, key: str, why: str) -> Extent:
-        """What a weight layer has along one dimension, channels that cannot leave included."""
-        dim = dim % len(value.shape)
-        for labels in value.labels:
-            seen = self._cells.seen(labels)
-            if seen.shape[dim] > 1 and seen.size == seen.shape[dim]:
-                cells, never = self._cells.counts(seen)
-                known = {cell: n for cell, n in cells.items() if cell in self._produced}
-                rest = never + sum(n * self._cells.size(cell) for cell, n in cells.items() if cell not in known)
-                if known:
-                    return Extent(tuple((f"#{cell}", n) for cell, n in known.items()), rest)
-        if key not in self._sizes:
-            self._sizes[key], self._extra[key] = value.shape[dim], why
-        return Extent(((key, 1),))
+        return value.flows and math.prod(value.shape) % self.reading.batch == 0 and value.index in self.made
 
     def groups(self) -> dict[str, ChannelGroup]:
-        """Key of an extent -> its group, in the order of the layers."""
-        found = {f"#{cell}": group for cell, group in self._cells.groups(self._outputs, self._held).items()}
-        for key, channels in self._sizes.items():
-            layers = (key,) if key in self._outputs else ()
-            found[key] = ChannelGroup(
-                name=key,
-                layers=layers,
-                channels=channels,
-                units=0,
-                unit_channels=(1,) * len(layers),
-                why_fixed=self._extra[key],
-            )
-        order = [*(key for key in self._sizes if key not in self._outputs), *self._outputs]
-        return dict(sorted(found.items(), key=lambda item: order.index((item[1].layers or (item[0],))[0])))
+        """Key of an extent -> its group."""
+        return self._sizes.groups()
 
     # -- names and parameters
 
@@ -224,7 +155,7 @@ class _Lowering:
         source = operation.operands[0]
         if source.index in self.made:
             for value in operation.outputs:
-                self.made[value.index] = replace(self.made[source.index], elements=self._elements(value))
+                self.made[value.index] = replace(self.made[source.index], elements=self._sizes.elements(value))
 
     def _vector(self, kind: VectorKind, operation: Operation) -> None:
         """Work on whole tensors. A parameter among its operands belongs to it; constants cost nothing."""
@@ -237,13 +168,15 @@ class _Lowering:
         if len(read) == 1 and kind in (VectorKind.ADD, VectorKind.MULTIPLY):
             kind = VectorKind.ACTIVATION
         name = self._name(operation)
-        own = [self._extent(value, range(len(value.shape))) for value in weights if self._count(value, operation)]
-        alone = [Made(source="", elements=self._extent(v, range(len(v.shape)))) for v in ([] if read else weights)]
+        own = [self._sizes.extent(value, range(len(value.shape))) for value in weights if self._count(value, operation)]
+        alone = [
+            Made(source="", elements=self._sizes.extent(v, range(len(v.shape)))) for v in ([] if read else weights)
+        ]
         made = self.assembly.vector(
             kind,
             alone or [self._of(value, operation) for value in read],
             name,
-            self._elements(operation.outputs[0], where=name),
+            self._sizes.elements(operation.outputs[0], where=name),
             weights=total(own) if own else NOTHING,
         )
         for value in operation.outputs:
@@ -262,7 +195,7 @@ class _Lowering:
         else:
             padding = _each(a["padding"], kernel)
         source = self._of(x, operation)
-        inputs = self._inputs(x, 1, name, source)
+        inputs = self._sizes.inputs(x, 1, name, source.source)
         layer = Convolution(
             name=name,
             sources=(source.source,),
@@ -278,28 +211,11 @@ class _Lowering:
             transposed=operation.name.startswith("conv_transpose") or bool(a.get("transposed")),
             bias=self._count(a["bias"], operation),
             inputs=inputs,
-            outputs=self._outputs_of(name, [out], 1),
+            outputs=self._sizes.outputs(name, [out], 1),
             needs_input_grad=source.needs_grad,
             shares=shares,
         )
-        self.made[out.index] = self.assembly.add(layer, self._elements(out), name)
-
-    def _inputs(self, x: Value, dim: int, name: str, source: Made) -> Extent:
-        if source.source in self._sizes and x.shape[dim] == self._sizes[source.source] and not x.labels:
-            return Extent(((source.source, 1),))
-        return self._channels(x, dim, f"{name}.input", "not channels of one layer")
-
-    def _outputs_of(self, name: str, values: Sequence[Value], dim: int) -> Extent:
-        why = "there is one of them, or they are not followed (an opaque module)"
-        arrays = [self._along(value, dim % len(value.shape)) for value in values]
-        followed = [array for array in arrays if array is not None]
-        self._outputs[name] = self._cells.joined(followed) if len(followed) == len(values) else None
-        for array in followed:
-            self._produced |= self._cells.counts(self._cells.seen(array))[0].keys()
-        if len(followed) < len(values):
-            self._sizes[name], self._extra[name] = sum(value.shape[dim] for value in values), why
-            return Extent(((name, 1),))
-        return total([self._channels(value, dim, name, why) for value in values])
+        self.made[out.index] = self.assembly.add(layer, self._sizes.elements(out), name)
 
     def _linear(self, operation: Operation, x: Value, weight: Value, bias: Value | None) -> None:
         """A linear layer; parts of one matrix that read the same tensor, as queries, keys and values do, are one."""
@@ -312,7 +228,7 @@ class _Lowering:
             name, values, parts = self.assembly.unique(self._layer_name(operation, weight.parameter)), [], []
         values, parts = [*values, out], [*parts, weight.part]
         self._packed[packed] = name, values, parts
-        rows = self._elements(x, range(len(x.shape) - 1))
+        rows = self._sizes.elements(x, range(len(x.shape) - 1))
         layer = Linear(
             name=name,
             sources=(source.source,),
@@ -321,12 +237,12 @@ class _Lowering:
             rows=0,
             bias=self._count(bias, operation),
             shares=self._weight(weight, name, operation, "a linear layer by a weight"),
-            inputs=self._inputs(x, -1, name, source),
-            outputs=self._outputs_of(name, values, -1),
+            inputs=self._sizes.inputs(x, -1, name, source.source),
+            outputs=self._sizes.outputs(name, values, -1),
             vectors=rows,
             needs_input_grad=source.needs_grad,
         )
-        elements = [self._elements(value) for value in values]
+        elements = [self._sizes.elements(value) for value in values]
         made = self.assembly.add(layer, total(elements), name, joins=joins)
         self.made[out.index] = replace(made, elements=elements[-1])
 
@@ -339,12 +255,12 @@ class _Lowering:
         sources = self._of(left, operation), self._of(right, operation)
         out = operation.outputs[0]
         extents = (
-            self._elements(out, range(len(out.shape) - 2)),
-            self._extent(left, [len(left.shape) - 2]),
-            self._extent(right, [len(right.shape) - 1]),
-            self._extent(left, [len(left.shape) - 1]),
+            self._sizes.elements(out, range(len(out.shape) - 2)),
+            self._sizes.extent(left, [len(left.shape) - 2]),
+            self._sizes.extent(right, [len(right.shape) - 1]),
+            self._sizes.extent(left, [len(left.shape) - 1]),
         )
-        self.made[out.index] = self._matmul(self._name(operation), sources, extents, self._elements(out))
+        self.made[out.index] = self._matmul(self._name(operation), sources, extents, self._sizes.elements(out))
 
     def _matmul(
         self, name: str, sources: tuple[Made, Made], extents: tuple[Extent, Extent, Extent, Extent], elements: Extent
@@ -372,16 +288,21 @@ class _Lowering:
             raise _refusal(operation, "attention of a parameter")
         query, key, value = (self._of(x, operation) for x in (q, k, v))
         name, ndim = operation.module or operation.name, len(q.shape)
-        count = self._elements(out, range(ndim - 2))
+        count = self._sizes.elements(out, range(ndim - 2))
         rows, keys = q.shape[-2], k.shape[-2]
         m, n = Extent((), rows), Extent((), keys)
         elements = count.times(rows * keys)
-        scores = self._matmul(f"{name}.scores", (query, key), (count, m, n, self._extent(q, [ndim - 1])), elements)
+        scores = self._matmul(
+            f"{name}.scores", (query, key), (count, m, n, self._sizes.extent(q, [ndim - 1])), elements
+        )
         weights = self.assembly.vector(VectorKind.SOFTMAX, (scores,), f"{name}.softmax", elements)
         if a["dropout_p"] > 0:
             weights = self.assembly.vector(VectorKind.DROPOUT, (weights,), f"{name}.dropout", elements)
         self.made[out.index] = self._matmul(
-            f"{name}.context", (weights, value), (count, m, self._extent(v, [ndim - 1]), n), self._elements(out)
+            f"{name}.context",
+            (weights, value),
+            (count, m, self._sizes.extent(v, [ndim - 1]), n),
+            self._sizes.elements(out),
         )
 
     def _embedding(self, operation: Operation) -> None:
@@ -396,12 +317,12 @@ class _Lowering:
             sources=("" if source is None else source.source,),
             entries=entries,
             width=width,
-            rows=self._elements(index).constant,
+            rows=self._sizes.elements(index).constant,
             shared=not index.flows,
-            outputs=self._outputs_of(name, [out], -1),
+            outputs=self._sizes.outputs(name, [out], -1),
             owner="",
         )
-        self.made[out.index] = self.assembly.add(layer, self._elements(out), "")
+        self.made[out.index] = self.assembly.add(layer, self._sizes.elements(out), "")
 
 
 def _refusal(operation: Operation, what: str) -> ModelError:
