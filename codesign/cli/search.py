@@ -34,7 +34,7 @@ def _search(arguments: argparse.Namespace) -> int:
     settings = load_settings(arguments.config)
     if arguments.workers < 1:
         raise ConfigError(f"--workers must be at least 1, got {arguments.workers}")
-    from codesign.runs import prepare, run_search, training_processes  # imports torch, which takes seconds
+    from codesign.runs import kept_whole, prepare, run_search, training_processes  # imports torch, which takes seconds
     from codesign.search import Method
 
     beyond = settings.hardware.trainings if settings.hardware is not None else 0
@@ -55,6 +55,9 @@ def _search(arguments: argparse.Namespace) -> int:
         else:
             for group in space.groups:
                 print(f"{group.name:24} channels {', '.join(map(str, group.levels))}")
+            workload = prepared.run_cost.workload
+            for name, why in kept_whole(workload).items():
+                print(f"{name:24} channels {workload.channel_groups[name].channels}, fixed: {why}")
         return 0
     directory = arguments.out or Path("runs") / Path(arguments.config).stem
     with training_processes(arguments.workers, arguments.scheduler) as evaluate, progress:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from codesign.design import LayerFormats
 from codesign.errors import CostError, did_you_mean
 from codesign.hardware import Accelerator
 from codesign.optimizers import Optimizer
-from codesign.workload import Convolution, Layer, Linear, Workload, groups_of
+from codesign.workload import Convolution, Layer, Linear, Workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ def option_table(
     shapes: dict[str, tuple[int, int, int, int]] = {}
     for name, owner in workload.weight_layers.items():
         shapes[name] = (
-            len(counts_of[owner.in_group]), len(counts_of[owner.out_group]), len(formats), len(PHASES)
+            len(counts_of[_followed(owner.name, owner.reads, counts_of)]), len(counts_of[_followed(owner.name, owner.writes, counts_of)]), len(formats), len(PHASES)
         )  # fmt: skip
         for part in parts[name]:
             _check_groups(part, owner, counts_of)
@@ -95,14 +95,27 @@ def option_table(
             mine = owners == i
             np.add.at(tables[kind][name], (*at[mine].T, priced.phase_numbers[mine]), values[mine])
             owner = workload.weight_layers[name]
-            if owner.in_group == owner.out_group:
-                impossible = ~np.equal.outer(counts_of[owner.in_group], counts_of[owner.out_group])
+            if _followed(owner.name, owner.reads, counts_of) == _followed(owner.name, owner.writes, counts_of):
+                impossible = ~np.equal.outer(
+                    counts_of[_followed(owner.name, owner.reads, counts_of)],
+                    counts_of[_followed(owner.name, owner.writes, counts_of)],
+                )
                 tables[kind][name][impossible] = np.inf
     return OptionTable(levels=counts_of, formats=tuple(formats), **tables)
 
 
+def _followed(layer: str, groups: Collection[str], levels: Mapping[str, Sequence[int]]) -> str:
+    """The group of several levels among those that a layer reads, or writes; any of them if all have one level."""
+    several = [group for group in groups if len(levels[group]) > 1]
+    if len(several) > 1:
+        raise CostError(
+            f"layer '{layer}' has channels of {len(several)} groups of several levels; give one level to all but one of {sorted(several)}"
+        )
+    return several[0] if several else min(groups)
+
+
 def _check_groups(part: Layer, owner: Convolution | Linear, levels: Mapping[str, Sequence[int]]) -> None:
-    foreign = [group for group in groups_of(part) - groups_of(owner) if len(levels[group]) > 1]
+    foreign = [group for group in (part.reads | part.writes) - (owner.reads | owner.writes) if len(levels[group]) > 1]
     if foreign:
         raise CostError(
             f"layer '{part.name}' depends on channel group '{foreign[0]}', which its owner '{owner.name}' neither "
@@ -118,12 +131,13 @@ def _add_options(
     levels: Mapping[str, tuple[int, ...]],
     formats: Sequence[LayerFormats],
 ) -> None:
-    ins, outs = levels[owner.in_group], levels[owner.out_group]
+    read, written = _followed(owner.name, owner.reads, levels), _followed(owner.name, owner.writes, levels)
+    ins, outs = levels[read], levels[written]
     base = {group: counts[0] for group, counts in levels.items()}
     for (i, x), (o, y) in itertools.product(enumerate(ins), enumerate(outs)):
-        if owner.in_group == owner.out_group and i != o:
+        if read == written and i != o:
             continue
-        sized = part.resized({**base, owner.in_group: x, owner.out_group: y})
+        sized = part.resized({**base, read: x, written: y})
         for f, option in enumerate(formats):
             options.append((sized, option))
             places.append((owner.name, (i, o, f)))

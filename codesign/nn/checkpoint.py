@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from codesign.errors import RunDirectoryError
+from codesign.network import stored_tensors
 from codesign.nn.lowp import Formats, convert
 from codesign.nn.recipe import Recipe
 from codesign.nn.stage import TrainingState, make_optimizer
 from codesign.prune import rebuild, structure_of
-from codesign.prune.trace import stored_tensors
 
 _KEY = "codesign.checkpoint/2"  # of the text beside the tensors: structure and progress as JSON
 

@@ -9,16 +9,18 @@
 output channels that it keeps, as `DesignPoint.channels` does.
 """
 
+from codesign.network import ChannelGroup, elementwise
 from codesign.prune.controls import reinitialized, uniform_counts
 from codesign.prune.covariance import Spectrum, StreamingCovariance, components
 from codesign.prune.features import layer_spectra, noise_batches
-from codesign.prune.groups import ChannelGroup, ChannelGroups, channel_groups
+from codesign.prune.groups import ChannelGroups, channel_groups
 from codesign.prune.importance import (
     batch_norm_importance,
     l1_importance,
     l2_importance,
     random_importance,
     taylor_importance,
+    weights_of,
 )
 from codesign.prune.masks import (
     apply_masks,
@@ -33,7 +35,6 @@ from codesign.prune.settings import BatchNormMode, StructureConfig, Tap
 from codesign.prune.store import load_pruned, rebuild, save_pruned, structure_of
 from codesign.prune.structure import FoundStructure, LayerStructure, counts_from_spectra, pca_channel_counts
 from codesign.prune.surgery import prune
-from codesign.prune.trace import elementwise
 
 __all__ = [
     "BatchNormMode",
@@ -73,4 +74,5 @@ __all__ = [
     "synflow_masks",
     "taylor_importance",
     "uniform_counts",
+    "weights_of",
 ]

@@ -15,9 +15,8 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from codesign.errors import DataError, ModelError, did_you_mean
+from codesign.network import BATCH_NORMS, batch_statistics, evaluating, tensors
 from codesign.prune.covariance import Spectrum, StreamingCovariance
-from codesign.prune.modes import batch_statistics, evaluating
-from codesign.prune.rules import BATCH_NORMS, tensors
 from codesign.prune.settings import BatchNormMode, StructureConfig, Tap
 
 _ACTIVATIONS = re.compile(
@@ -27,14 +26,14 @@ _ACTIVATIONS = re.compile(
 _ROWS = 8192  # rows summed in the precision of the feature map before float64 takes over
 
 
-class _Taps(TorchDispatchMode):
+class _Taps(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows each layer's output through a directly following batch norm to its activation, and hands it on.
 
     Where the output goes elsewhere (an add, a pooling, several readers), it is handed on as it is.
     """
 
     def __init__(self, tap: Tap, emit: Callable[[str, torch.Tensor], None]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._tap = tap
         self._emit = emit
         self._open: dict[int, tuple[torch.Tensor, str]] = {}
@@ -71,7 +70,7 @@ def moments(x: torch.Tensor) -> tuple[int, np.ndarray, np.ndarray]:
     mean = x.mean(0, dtype=torch.float64)
     scatter = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device)
     rest = torch.zeros_like(mean)
-    for rows in x.split(_ROWS):
+    for rows in torch.split(x, _ROWS):
         centred = rows - mean.to(rows.dtype)
         scatter += (centred.T @ centred).double()
         rest += centred.sum(0, dtype=torch.float64)
@@ -144,7 +143,8 @@ def layer_spectra(
 
 def inputs_of(batch: Any) -> torch.Tensor:
     """The network's input in a batch."""
-    return batch[0] if isinstance(batch, (tuple, list)) else batch
+    found: torch.Tensor = batch[0] if isinstance(batch, (tuple, list)) else batch
+    return found
 
 
 def noise_batches(

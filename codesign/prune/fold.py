@@ -14,11 +14,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from codesign.errors import ModelError
+from codesign.network import call, evaluating
 from codesign.prune.groups import ChannelGroups
-from codesign.prune.modes import evaluating
 from codesign.prune.plan import PrunePlan
 from codesign.prune.slicing import Undo
-from codesign.prune.trace import call
 
 Layer = _ConvNd | nn.Linear
 
@@ -53,7 +52,7 @@ def fold_constants_of(model: nn.Module, plan: PrunePlan, undo: Undo) -> None:
         for name in readers:
             hook = modules[name].register_forward_pre_hook(partial(measure, name))
             stack.callback(hook.remove)
-        call(model, groups.example)
+        call(model, groups.reading.example)
     for name, shift in shifts.items():
         _add(model, groups, name, shift, undo)
 
@@ -85,7 +84,7 @@ def _contribution(module: Layer, constants: torch.Tensor, x: torch.Tensor) -> to
         return change.flatten(2).mean((0, 2))
     groups = module.groups if isinstance(module, _ConvNd) else 1
     weight = module.weight.flatten(2).sum(2) if module.weight.ndim > 2 else module.weight
-    return (weight.unflatten(0, (groups, -1)) @ constants.reshape(groups, -1, 1)).flatten()
+    return (torch.unflatten(weight, 0, (groups, -1)) @ constants.reshape(groups, -1, 1)).flatten()
 
 
 @contextmanager
@@ -98,7 +97,7 @@ def _silenced(plan: PrunePlan, modules: Mapping[str, Layer]) -> Iterator[None]:
         before += [(tensor, tensor.detach().clone()) for tensor in (module.weight, module.bias) if tensor is not None]
         if isinstance(module, _ConvTransposeNd):  # [in, out / groups, ...]
             per_group = module.weight.shape[1]
-            module.weight.unflatten(0, (module.groups, -1))[rows // per_group, :, rows % per_group] = 0
+            torch.unflatten(module.weight, 0, (module.groups, -1))[rows // per_group, :, rows % per_group] = 0
         else:
             module.weight[rows] = 0
         if module.bias is not None:

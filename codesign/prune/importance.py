@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from codesign.errors import DataError, ModelError
+from codesign.network import statistics_kept
 from codesign.prune.groups import ChannelGroups
-from codesign.prune.modes import statistics_kept
 
 Scores = dict[str, torch.Tensor]
 
@@ -44,7 +44,7 @@ def by_output(module: nn.Module, weight: torch.Tensor) -> torch.Tensor:
         grouped = weight.reshape(module.groups, -1, *weight.shape[1:])
         return grouped.transpose(1, 2).reshape(module.groups * weight.shape[1], -1)
     if isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
-        return weight.unflatten(0, (3, -1)).transpose(0, 1).flatten(1)
+        return torch.unflatten(weight, 0, (3, -1)).transpose(0, 1).flatten(1)
     return weight.flatten(1)
 
 

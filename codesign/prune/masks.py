@@ -117,7 +117,7 @@ def apply_masks(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> list[Rem
         held = mask.to(weight.device)
         with torch.no_grad():
             weight.mul_(held)
-        handles.append(weight.register_hook(partial(torch.mul, held)))
+        handles.append(weight.register_hook(partial(torch.mul, held)))  # type: ignore[no-untyped-call]
     return handles
 
 
@@ -144,5 +144,5 @@ def _best(scores: Mapping[str, torch.Tensor], keep: float) -> Masks:
         raise DataError("the scores of the weights are not finite (inf or nan); check the data and the loss")
     stays = torch.zeros_like(flat, dtype=torch.bool)
     stays[flat.topk(max(1, round(keep * len(flat))), sorted=False).indices] = True
-    parts = stays.split([score.numel() for score in scores.values()])
+    parts = torch.split(stays, [score.numel() for score in scores.values()])
     return {name: part.reshape(score.shape) for (name, score), part in zip(scores.items(), parts, strict=True)}

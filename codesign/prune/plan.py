@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from codesign.errors import ModelError
-from codesign.prune.groups import ChannelGroup, ChannelGroups
+from codesign.prune.groups import ChannelGroups
 from codesign.prune.importance import l1_importance
 
 
@@ -109,19 +109,19 @@ def plan_from_counts(
             raise ModelError(f"layer '{layer}': cannot keep {count} of {width} channels; keep 1 to {width}")
     scores = l1_importance(model) if importance is None else importance
     removed: set[int] = set()
-    for group in groups.groups:
-        named = {layer: counts[layer] for layer in group.layers if layer in counts}
+    for layers in dict.fromkeys(groups.tied_to(layer) for layer in counts):
+        named = {layer: counts[layer] for layer in layers if layer in counts}
         if any(count < groups.width(layer) for layer, count in named.items()):
-            removed |= _removed(groups, group, named, scores)
+            removed |= _removed(groups, layers, named, scores)
     return _plan(groups, removed, asked=bool(counts))
 
 
 def _removed(
-    groups: ChannelGroups, group: ChannelGroup, counts: Mapping[str, int], scores: Mapping[str, torch.Tensor]
+    groups: ChannelGroups, layers: tuple[str, ...], counts: Mapping[str, int], scores: Mapping[str, torch.Tensor]
 ) -> set[int]:
-    """Classes of one group that leave so that each layer of `counts` keeps its count."""
-    ranked = _ranked(groups, group, scores)
-    sizes = {layer: _sizes(groups, layer) for layer in group.layers}
+    """Classes of layers tied to each other that leave so that each layer of `counts` keeps its count."""
+    ranked = _ranked(groups, layers, scores)
+    sizes = {layer: _sizes(groups, layer) for layer in layers}
     decided: dict[int, bool] = {groups.classes.fixed: True}
     for layer in sorted(counts, key=lambda name: len(sizes[name])):
         own = sizes[layer]
@@ -131,7 +131,7 @@ def _removed(
             decided[name] = own[name] <= room
             room -= own[name] if decided[name] else 0
         if room:
-            raise ModelError(_unreachable(groups, group, layer, counts, counts[layer] - room, bool(open_units)))
+            raise ModelError(_unreachable(groups, layer, counts, counts[layer] - room, bool(open_units)))
     return {name for name, stays in decided.items() if not stays}
 
 
@@ -141,13 +141,13 @@ def _sizes(groups: ChannelGroups, layer: str) -> dict[int, int]:
     return dict(zip(found.tolist(), counts.tolist(), strict=True))
 
 
-def _ranked(groups: ChannelGroups, group: ChannelGroup, scores: Mapping[str, torch.Tensor]) -> list[int]:
-    """Classes of one group, the most important first."""
+def _ranked(groups: ChannelGroups, layers: tuple[str, ...], scores: Mapping[str, torch.Tensor]) -> list[int]:
+    """Classes of layers tied to each other, the most important first."""
     total: dict[int, float] = {}
-    scored = [layer for layer in group.layers if layer in scores]
+    scored = [layer for layer in layers if layer in scores]
     if not scored:
-        raise ModelError(f"layer '{group.layers[0]}': importance has no score for it nor for a layer tied to it")
-    for layer in group.layers:
+        raise ModelError(f"layer '{layers[0]}': importance has no score for it nor for a layer tied to it")
+    for layer in layers:
         classes = groups.classes_of(layer)
         found, where, counts = np.unique(classes, return_inverse=True, return_counts=True)
         sums: np.ndarray = np.zeros(len(found))
@@ -163,10 +163,8 @@ def _ranked(groups: ChannelGroups, group: ChannelGroup, scores: Mapping[str, tor
     return sorted(total, key=lambda name: -total[name])
 
 
-def _unreachable(
-    groups: ChannelGroups, group: ChannelGroup, layer: str, counts: Mapping[str, int], reached: int, free: bool
-) -> str:
-    asked = counts[layer]
+def _unreachable(groups: ChannelGroups, layer: str, counts: Mapping[str, int], reached: int, free: bool) -> str:
+    asked, group = counts[layer], groups.group_of(layer)
     if not free and group.units and len(counts) > 1:
         others = ", ".join(f"'{name}' keeps {count}" for name, count in counts.items() if name != layer)
         return f"layer '{layer}' is tied to others: it keeps {reached} channels, not {asked}, where {others}"

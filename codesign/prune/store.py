@@ -16,10 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from codesign.errors import ModelError, did_you_mean
-from codesign.prune.attention import HeadPrunedAttention, make_prunable
+from codesign.network import HeadPrunedAttention, make_prunable, stored_tensors
 from codesign.prune.attributes import sizes_of
 from codesign.prune.slicing import replace_data
-from codesign.prune.trace import stored_tensors
 
 SCHEMA = "codesign.structure/1"
 

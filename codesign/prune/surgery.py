@@ -14,13 +14,12 @@ from torch import nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from codesign.errors import ModelError, did_you_mean
-from codesign.prune.attention import HeadPrunedAttention, become, make_prunable
+from codesign.network import HeadPrunedAttention, NetworkFailure, become, make_prunable, stored_tensors, watch
 from codesign.prune.attributes import sizes_after
 from codesign.prune.fold import fold_constants_of
 from codesign.prune.groups import ChannelGroups
 from codesign.prune.plan import PrunePlan
 from codesign.prune.slicing import Undo, cut, cut_optimizer, replace_data
-from codesign.prune.trace import NetworkFailure, stored_tensors, watch
 
 
 def prune(
@@ -120,7 +119,7 @@ def _cut_state(model: nn.Module, plan: PrunePlan, tensors: Mapping[str, torch.Te
             atoms = [None if axis is None else _channels(groups, path, module, axis) for axis in axes]
             value = getattr(module, name)
             full = f"{path}.{name}" if path else name
-            if full not in groups.reached:
+            if full not in groups.reading.reached:
                 _cut_attribute(
                     module, name, value, [None if a is None else np.flatnonzero(~gone[a]) for a in atoms], undo
                 )
@@ -129,7 +128,12 @@ def _cut_state(model: nn.Module, plan: PrunePlan, tensors: Mapping[str, torch.Te
             for name in module._buffers:
                 full = f"{path}.{name}"
                 known = groups.stored.get(full)
-                if known and name not in stated and full not in groups.reached and known.shape[:1] == (len(own),):
+                if (
+                    known
+                    and name not in stated
+                    and full not in groups.reading.reached
+                    and known.shape[:1] == (len(own),)
+                ):
                     _cut_attribute(module, name, tensors[full], [np.flatnonzero(~gone[own])], undo)
 
 
@@ -202,9 +206,11 @@ def _problem(model: nn.Module, plan: PrunePlan) -> tuple[str, str] | None:
     gone = groups.gone(plan.removed)
     left = {name: tuple(atoms[~gone[atoms]] for atoms in stored.atoms) for name, stored in groups.stored.items()}
     try:
-        watched = watch(model, groups.example, left, groups.opaque, groups.findings.depthwise)
+        watched = watch(model, groups.reading.example, left, groups.reading.opaque, groups.findings.depthwise)
     except NetworkFailure as failure:
         return failure.module, str(failure.__cause__)
+    for refusal in watched.refusals:
+        raise refusal
     wrong = watched.findings.relations.first_contradiction(groups.classes)
     if wrong is None:
         return None

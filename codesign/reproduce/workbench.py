@@ -13,8 +13,7 @@ from torch import nn
 from codesign.design import DesignPoint
 from codesign.hardware import load_accelerator
 from codesign.nn import Accuracy, Dataset, Effort
-from codesign.prune import ChannelGroups, apply_masks, channel_groups
-from codesign.prune.importance import weights_of
+from codesign.prune import ChannelGroups, apply_masks, channel_groups, weights_of
 from codesign.reproduce.settings import Subject
 from codesign.runs import DEFAULT, Cut, PricedStage, Stage, Trainer, fresh_network, latency_s_of, load_data
 from codesign.workload import Workload

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from codesign.runs.pruning import BATCH, chance
     from codesign.runs.run_cost import PricedStage, RunCost, latency_s_of
     from codesign.runs.search_run import PreparedSearch, prepare, run_search
-    from codesign.runs.space import DEFAULT, baseline_points, layer_costs
+    from codesign.runs.space import DEFAULT, baseline_points, kept_whole, layer_costs
     from codesign.runs.trainer import Cut, Part, Stage, Trainer, fresh_network, load_data
     from codesign.runs.training_run import MODEL, PreparedTraining, prepare_training, run_training
     from codesign.runs.training_settings import load_training_settings
@@ -43,6 +43,7 @@ __all__ = [
     "chance",
     "export_onnx",
     "fresh_network",
+    "kept_whole",
     "latency_s_of",
     "layer_costs",
     "load_applied",
@@ -65,7 +66,7 @@ _HOMES = {
     "pruning": ("BATCH", "chance"),
     "run_cost": ("PricedStage", "RunCost", "latency_s_of"),
     "search_run": ("PreparedSearch", "prepare", "run_search"),
-    "space": ("DEFAULT", "baseline_points", "layer_costs"),
+    "space": ("DEFAULT", "baseline_points", "kept_whole", "layer_costs"),
     "trainer": ("Cut", "Part", "Stage", "Trainer", "fresh_network", "load_data"),
     "training_run": ("MODEL", "PreparedTraining", "prepare_training", "run_training"),
     "training_settings": ("load_training_settings",),

@@ -69,18 +69,22 @@ def cost_of_counts(
 ) -> Callable[[str, int], float]:
     """Seconds of a training step that one layer takes when it has that many output channels, all others as they are."""
 
+    whole = {group.name: group.channels for group in workload.groups}
+
     @cache
-    def seconds(layer: str) -> tuple[float, ...]:
+    def seconds(layer: str) -> dict[int, float]:
         owner = workload.weight_layers[layer]
-        channels = workload.channel_groups[owner.out_group].channels
+        group = next(group for group in workload.groups if group.units and group.name in owner.writes)
+        levels = range(group.unit, group.channels + 1, group.unit)
         table = option_table(
             workload,
             accelerator,
-            levels={owner.out_group: range(1, channels + 1)},
+            levels={group.name: levels},
             formats=[point.formats_of(layer)],
             optimizer=optimizer,
         ).seconds[layer]
-        same = owner.in_group == owner.out_group
-        return tuple(float(table[n if same else 0, n, 0].sum()) for n in range(channels))
+        same = group.name in owner.reads
+        counts = [owner.outputs.of({**whole, group.name: channels}) for channels in levels]
+        return {count: float(table[n if same else 0, n, 0].sum()) for n, count in enumerate(counts)}
 
-    return lambda layer, count: seconds(layer)[count - 1]
+    return lambda layer, count: seconds(layer)[count]

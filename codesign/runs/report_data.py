@@ -212,4 +212,4 @@ def _roofline(step: CostReport, layers: Sequence[str]) -> list[list[float]]:
 
 
 def _outputs(workload: Workload, layer: str) -> int:
-    return workload.channel_groups[workload.weight_layers[layer].out_group].channels
+    return workload.weight_layers[layer].out_channels

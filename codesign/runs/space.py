@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from codesign.design import DesignPoint, uniform
@@ -24,13 +26,14 @@ def channel_levels(designs: Designs, workload: Workload) -> dict[str, tuple[int,
     the largest that one of them asks for). Counts are rounded up to a multiple.
     """
     settings = designs.settings.space
-    free = {name: group for name, group in workload.channel_groups.items() if not group.pinned}
+    kept = kept_whole(workload)
+    free = {name: group for name, group in workload.channel_groups.items() if name not in kept}
     if settings.keep:
         return {
             name: levels_from_ratios(
                 group.channels,
                 [max(share, min(1.0, settings.floor / group.channels)) for share in settings.keep],
-                multiple_of=settings.multiple_of,
+                multiple_of=math.lcm(settings.multiple_of, group.unit),
             )
             for name, group in free.items()
         }
@@ -45,10 +48,31 @@ def channel_levels(designs: Designs, workload: Workload) -> dict[str, tuple[int,
         name: levels_from_ratios(
             group.channels,
             [max(found[layer] for layer in group.producers) / group.channels for found in counts],
-            multiple_of=settings.multiple_of,
+            multiple_of=math.lcm(settings.multiple_of, group.unit),
         )
         for name, group in free.items()
     }
+
+
+def kept_whole(workload: Workload) -> dict[str, str]:
+    """Channel group -> why a search leaves all its channels.
+
+    A search knows one group that a layer reads and one that it writes, counted alike in every layer of the group.
+    """
+    whole = {name: group.why_fixed for name, group in workload.channel_groups.items() if group.why_fixed}
+    layers = workload.weight_layers
+    for name, group in workload.channel_groups.items():
+        if name not in whole and len(set(group.unit_channels)) > 1:
+            whole[name] = f"its layers {', '.join(group.layers)} lose {group.unit_channels} channels at a time"
+    for layer in layers.values():
+        for read in (layer.reads, layer.writes):
+            for name in sorted(read - whole.keys())[1:] if len(read) > 1 else ():
+                whole[name] = f"layer '{layer.name}' has channels of several groups"
+    for part in workload.layers:
+        owner = layers[part.owner]
+        for name in sorted((part.reads | part.writes) - owner.reads - owner.writes - whole.keys()):
+            whole[name] = f"'{part.name}' follows it, but '{owner.name}', with which it is computed, does not"
+    return whole
 
 
 def search_space(workload: Workload, levels: dict[str, tuple[int, ...]], settings: SpaceSettings) -> Space:
@@ -59,8 +83,8 @@ def search_space(workload: Workload, levels: dict[str, tuple[int, ...]], setting
             SearchLayer(
                 name=name,
                 formats=settings.options(),
-                in_group=layer.in_group if layer.in_group in levels else None,
-                out_group=layer.out_group if layer.out_group in levels else None,
+                in_group=next((name for name in levels if name in layer.reads), None),
+                out_group=next((name for name in levels if name in layer.writes), None),
             )
             for name, layer in workload.weight_layers.items()
         ),

@@ -19,7 +19,7 @@ from codesign.design import DesignPoint
 from codesign.errors import ConfigError, ModelError, RunDirectoryError, located
 from codesign.hardware import Accelerator, load_accelerator
 from codesign.nn import Dataset, convert
-from codesign.prune import ChannelGroups, PrunePlan, plan_from_counts
+from codesign.prune import ChannelGroups, PrunePlan, channel_groups, plan_from_counts
 from codesign.runs.export import CONFIG, load_applied, save_applied
 from codesign.runs.provenance import provenance
 from codesign.runs.pruning import cost_of_counts, find_structure, importance
@@ -107,6 +107,9 @@ def prepare_training(settings: TrainingSettings, where: str) -> PreparedTraining
             batch=settings.training.batch,
             name=settings.network.name if settings.network else str(settings.start),
         )
+    if any(stage.cut for stage in settings.stages):
+        with located(f"{where}: stages: cut"):
+            _check_cut(network, torch.zeros(1, *dataset.image_shape))
     if settings.formats is not None or point is None:
         chosen = settings.formats or FormatSettings()
         point = DesignPoint.of(
@@ -127,6 +130,14 @@ def prepare_training(settings: TrainingSettings, where: str) -> PreparedTraining
         point=replace(point, channels=()),
         device=device,
     )
+
+
+def _check_cut(network: nn.Module, example: torch.Tensor) -> None:
+    """That there is something to cut, before anything is trained."""
+    groups = channel_groups(network, example)
+    if not groups.channels:
+        reasons = "; ".join(f"'{', '.join(group.layers)}': {group.why_fixed}" for group in groups.groups)
+        raise ModelError(f"no layer can lose channels: {reasons}")
 
 
 def _device(name: str) -> torch.device:
@@ -303,11 +314,13 @@ class _Stages:
 
     def _check(self, plan: PrunePlan) -> None:
         """Note the channels that a cut has left, which are to be those that are priced."""
-        layers = self.prepared.workload.weight_layers
-        self._keep(dict(self.point.channels) | {name: len(kept) for name, kept in plan.keep if name in layers})
+        for name, _ in plan.keep:
+            if name not in self.prepared.workload.weight_layers:
+                raise ModelError(f"layer '{name}' lost channels, but is priced as a part of another layer")
+        self._keep(dict(self.point.channels) | {name: len(kept) for name, kept in plan.keep})
         workload = self.workload
         for name, layer in workload.weight_layers.items():
-            priced, left = workload.channel_groups[layer.out_group].channels, plan.counts.get(name)
+            priced, left = layer.out_channels, plan.counts.get(name)
             if left not in (None, priced):
                 raise ModelError(f"layer '{name}' keeps {left} channels, but would be priced with {priced}")
 

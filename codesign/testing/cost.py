@@ -57,7 +57,7 @@ def convolutions(draw: st.DrawFn, *, largest_channels: int = 64) -> Convolution:
         transposed=transposed,
         bias=draw(st.booleans()),
         inputs=Extent((("input", 1),)),
-        out_group="conv",
+        outputs=Extent((("conv", 1),)),
     )
 
 

@@ -71,7 +71,8 @@ class DrawnNetwork(nn.Module):
         maps = [x]
         for step, block in zip(self.steps, self.blocks, strict=True):
             maps += _run(step, block, [maps[source] for source in step.sources])
-        return self.head(maps[-1].flatten(1))
+        scores: torch.Tensor = self.head(maps[-1].flatten(1))
+        return scores
 
 
 def _build(step: Step, into: list[int]) -> tuple[nn.Module, list[int]]:

@@ -173,7 +173,7 @@ def _changes_work(key: str) -> bool:
 def kept_channels(network: Workload, share: float) -> dict[str, int]:
     """The same share of every group of channels that can be cut, rounded up: layer -> output channels."""
     groups = [group for group in network.channel_groups.values() if not group.pinned and group.producers]
-    return {group.producers[0]: math.ceil(share * group.channels) for group in groups}
+    return {group.producers[0]: math.ceil(share * group.units) * group.unit for group in groups}
 
 
 def kept_network(network: Workload, share: float | None) -> Workload:

@@ -1,6 +1,6 @@
-"""What is computed: layers, phases, channel groups, whole networks. Only tracing a torch module imports torch."""
+"""What is computed: layers, phases, channel groups, whole networks. Only reading a torch module imports torch."""
 
-from codesign.workload.build import groups_of
+from codesign.network import ChannelGroup
 from codesign.workload.builtin import builtin_workload, workload_names
 from codesign.workload.gemm import GemmShape, Phase, gemm_of
 from codesign.workload.layers import (
@@ -14,7 +14,7 @@ from codesign.workload.layers import (
     VectorOp,
     WeightLayer,
 )
-from codesign.workload.network import ChannelGroup, Workload
+from codesign.workload.network import Workload
 from codesign.workload.single import single_convolution, single_linear
 
 __all__ = [
@@ -33,7 +33,6 @@ __all__ = [
     "Workload",
     "builtin_workload",
     "gemm_of",
-    "groups_of",
     "single_convolution",
     "single_linear",
     "workload_names",

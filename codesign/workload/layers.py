@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from fractions import Fraction
 
 from codesign.errors import ModelError
 
@@ -17,15 +18,26 @@ from codesign.errors import ModelError
 class Extent:
     """A size that follows channel counts: sum over `terms` of channels of the group x multiplier, plus `constant`.
 
-    A Linear after a flatten of 7 x 7 maps has `terms == (("features.28", 49),)`; a concatenation has several terms.
+    A Linear after a flatten of 7 x 7 maps has `terms == (("features.28", 49),)`; a concatenation has several terms. A
+    multiplier is a fraction where several channels of the group's first layer stand for one: 16 channels for a head.
     """
 
-    terms: tuple[tuple[str, int], ...] = ()
+    terms: tuple[tuple[str, int | Fraction], ...] = ()
     constant: int = 0
 
     def of(self, channels: Mapping[str, int]) -> int:
-        """The size for the given channels of each group."""
-        return sum(channels[group] * multiplier for group, multiplier in self.terms) + self.constant
+        """The size for the given channels of each group, as its first layer counts them.
+
+        Channels that leave only together and are not all there raise `ModelError`.
+        """
+        size = sum(channels[group] * multiplier for group, multiplier in self.terms) + self.constant
+        if isinstance(size, Fraction) and size.denominator > 1:
+            group, multiplier = next((g, m) for g, m in self.terms if (channels[g] * m) % 1)
+            raise ModelError(
+                f"channel group '{group}': {channels[group]} channels cannot be kept, since "
+                f"{Fraction(multiplier).denominator} leave together; keep a multiple of that"
+            )
+        return int(size)
 
     def times(self, factor: int) -> Extent:
         """The extent `factor` times as large."""
@@ -45,8 +57,7 @@ class Convolution:
     """A convolution of any number of spatial dimensions.
 
     in_size, out_size : spatial sizes, without padding
-    inputs : how `in_channels` follows the channel groups
-    out_group : the channel group that its output channels belong to
+    inputs, outputs : how `in_channels` and `out_channels` follow the channel groups
     needs_input_grad : False for a layer that reads the network's input
     bias : has a bias of its own
     shares : the layer whose weights it uses, and which counts them; empty for weights of its own
@@ -66,17 +77,37 @@ class Convolution:
     transposed: bool = False
     bias: bool
     inputs: Extent
-    out_group: str
+    outputs: Extent
     needs_input_grad: bool = True
     shares: str = ""
 
     @property
-    def in_group(self) -> str:
-        """The one channel group that it reads; a concatenation has several and raises `ModelError`."""
-        return _only_group(self.name, self.inputs)
+    def owner(self) -> str:
+        """The weight layer whose formats it has: itself."""
+        return self.name
 
     @property
-    def in_multiplier(self) -> int:
+    def reads(self) -> frozenset[str]:
+        """The channel groups that its inputs follow."""
+        return self.inputs.groups
+
+    @property
+    def writes(self) -> frozenset[str]:
+        """The channel groups that its outputs follow."""
+        return self.outputs.groups
+
+    @property
+    def out_group(self) -> str:
+        """The one channel group that it writes; of several raises `ModelError`."""
+        return _only_group(self.name, "writes", self.outputs)
+
+    @property
+    def in_group(self) -> str:
+        """The one channel group that it reads; a concatenation has several and raises `ModelError`."""
+        return _only_group(self.name, "reads", self.inputs)
+
+    @property
+    def in_multiplier(self) -> int | Fraction:
         """Input channels per channel of `in_group`."""
         return self.inputs.terms[0][1]
 
@@ -109,7 +140,7 @@ class Convolution:
 
     def resized(self, channels: Mapping[str, int]) -> Convolution:
         """The same convolution between groups of other sizes; a depthwise one keeps one group per channel."""
-        in_channels, out_channels = self.inputs.of(channels), channels[self.out_group]
+        in_channels, out_channels = self.inputs.of(channels), self.outputs.of(channels)
         groups = in_channels if self.depthwise else self.groups
         if in_channels % groups or out_channels % groups:
             raise ModelError(
@@ -123,6 +154,7 @@ class Convolution:
 class Linear:
     """y = x W' + b on `rows` vectors of one example (1 for a classifier, the sequence length in a transformer).
 
+    inputs, outputs, vectors : how `in_features`, `out_features` and `rows` follow the channel groups
     bias : has a bias of its own
     shares : the layer whose weights it uses, and which counts them; empty for weights of its own
     """
@@ -134,7 +166,8 @@ class Linear:
     rows: int
     bias: bool
     inputs: Extent
-    out_group: str
+    outputs: Extent
+    vectors: Extent = NOTHING
     needs_input_grad: bool = True
     shares: str = ""
 
@@ -149,12 +182,32 @@ class Linear:
         return self.out_features
 
     @property
-    def in_group(self) -> str:
-        """The one channel group that it reads; a concatenation has several and raises `ModelError`."""
-        return _only_group(self.name, self.inputs)
+    def owner(self) -> str:
+        """The weight layer whose formats it has: itself."""
+        return self.name
 
     @property
-    def in_multiplier(self) -> int:
+    def reads(self) -> frozenset[str]:
+        """The channel groups that its inputs follow."""
+        return self.inputs.groups | self.vectors.groups
+
+    @property
+    def writes(self) -> frozenset[str]:
+        """The channel groups that its outputs follow."""
+        return self.outputs.groups
+
+    @property
+    def out_group(self) -> str:
+        """The one channel group that it writes; of several raises `ModelError`."""
+        return _only_group(self.name, "writes", self.outputs)
+
+    @property
+    def in_group(self) -> str:
+        """The one channel group that it reads; a concatenation has several and raises `ModelError`."""
+        return _only_group(self.name, "reads", self.inputs)
+
+    @property
+    def in_multiplier(self) -> int | Fraction:
         """Input features per channel of `in_group`: the spatial size after a flatten, else 1."""
         return self.inputs.terms[0][1]
 
@@ -181,13 +234,19 @@ class Linear:
 
     def resized(self, channels: Mapping[str, int]) -> Linear:
         """The same layer between groups of other sizes."""
-        return replace(self, in_features=self.inputs.of(channels), out_features=channels[self.out_group])
+        return replace(
+            self,
+            in_features=self.inputs.of(channels),
+            out_features=self.outputs.of(channels),
+            rows=self.vectors.of(channels) if self.vectors.terms else self.rows,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matmul:
-    """`count` products of two activations per example, C[m,n] = A[m,k] B[k,n], as in attention. Its sizes are fixed.
+    """`count` products of two activations per example, C[m,n] = A[m,k] B[k,n], as in attention.
 
+    extents : how `count`, `m`, `n` and `k` follow the channel groups
     owner : the weight layer whose formats it has
     """
 
@@ -197,7 +256,19 @@ class Matmul:
     m: int
     n: int
     k: int
+    extents: tuple[Extent, Extent, Extent, Extent]
     owner: str
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The channel groups that its sizes follow."""
+        return frozenset(group for extent in self.extents for group in extent.groups)
+
+    @property
+    def writes(self) -> frozenset[str]:
+        """The channel groups that its outputs follow."""
+        count, m, n, _ = self.extents
+        return count.groups | m.groups | n.groups
 
     @property
     def parameters(self) -> int:
@@ -220,14 +291,16 @@ class Matmul:
         return self.count * self.m * self.n
 
     def resized(self, channels: Mapping[str, int]) -> Matmul:
-        """Itself: the channels that it reads cannot be removed."""
-        return self
+        """The same products on groups of other sizes."""
+        count, m, n, k = (extent.of(channels) for extent in self.extents)
+        return replace(self, count=count, m=m, n=n, k=k)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedding:
     """`rows` look-ups of one example in a table of `entries` vectors.
 
+    outputs : how `width` follows the channel groups
     shared : the look-ups do not depend on the example (positions), and are done once a step
     owner : the weight layer whose formats it has, and to which option tables add its cost
     """
@@ -238,8 +311,28 @@ class Embedding:
     width: int
     rows: int
     shared: bool
-    out_group: str
+    outputs: Extent
     owner: str
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """None: it reads indices."""
+        return frozenset()
+
+    @property
+    def writes(self) -> frozenset[str]:
+        """The channel groups that its outputs follow."""
+        return self.outputs.groups
+
+    @property
+    def out_channels(self) -> int:
+        """Same as `width`."""
+        return self.width
+
+    @property
+    def out_group(self) -> str:
+        """The one channel group that it writes; of several raises `ModelError`."""
+        return _only_group(self.name, "writes", self.outputs)
 
     @property
     def parameters(self) -> int:
@@ -258,7 +351,7 @@ class Embedding:
 
     def resized(self, channels: Mapping[str, int]) -> Embedding:
         """The same table with vectors of another width."""
-        return replace(self, width=channels[self.out_group])
+        return replace(self, width=self.outputs.of(channels))
 
 
 class VectorKind(StrEnum):
@@ -303,6 +396,16 @@ class VectorOp:
     owner: str
 
     @property
+    def reads(self) -> frozenset[str]:
+        """The channel groups that its inputs and its own parameters follow."""
+        return self.inputs.groups | self.weights.groups
+
+    @property
+    def writes(self) -> frozenset[str]:
+        """The channel groups that its outputs follow."""
+        return self.outputs.groups
+
+    @property
     def macs(self) -> int:
         """Not counted: matrix products only."""
         return 0
@@ -322,7 +425,7 @@ AttachedLayer = Matmul | Embedding | VectorOp  # has an owner
 Layer = WeightLayer | AttachedLayer
 
 
-def _only_group(name: str, inputs: Extent) -> str:
-    if len(inputs.terms) != 1 or inputs.constant:
-        raise ModelError(f"layer '{name}' reads {len(inputs.terms)} channel groups, not one; use its `inputs`")
-    return inputs.terms[0][0]
+def _only_group(name: str, how: str, extent: Extent) -> str:
+    if len(extent.terms) != 1 or extent.constant:
+        raise ModelError(f"layer '{name}' {how} {len(extent.terms)} channel groups, not one; use its `{how}`")
+    return extent.terms[0][0]

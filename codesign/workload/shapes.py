@@ -7,22 +7,20 @@ from typing import NamedTuple
 
 from codesign.workload.layers import Extent
 
-# The size of the batch while a network is read: a prime that no other dimension is likely to have.
-TRACED_BATCH = 89
+# The size of the batch while a network is written down: a prime that no other dimension is likely to have.
+BATCH = 89
 
 
 class Atom(NamedTuple):
     """A factor of a dimension.
 
-    parts : (channel group, size), one of them or the parts of a concatenation; empty for anything else
+    group : the channels that it counts; empty for anything else
     is_batch : the examples of a step
-    free : belongs to a parameter or a constant, which follows whatever channels it meets
     """
 
     size: int
-    parts: tuple[tuple[str, int], ...] = ()
+    group: str = ""
     is_batch: bool = False
-    free: bool = False
 
 
 Dim = tuple[Atom, ...]
@@ -41,28 +39,7 @@ def has_batch(shape: Shape) -> bool:
 
 def extent_of(shape: Shape) -> Extent:
     """Elements of one example."""
-    constant = 1
-    channels: tuple[tuple[str, int], ...] = ()
-    for dim in shape:
-        for atom in dim:
-            if atom.is_batch:
-                continue
-            if atom.parts and not channels:
-                channels = atom.parts
-            else:
-                constant *= atom.size
-    if not channels:
-        return Extent((), constant)
-    terms: dict[str, int] = {}
-    for group, _ in channels:
-        terms[group] = terms.get(group, 0) + constant
-    return Extent(tuple(terms.items()))
-
-
-def total(extents: list[Extent]) -> Extent:
-    """Their sum."""
-    terms: dict[str, int] = {}
-    for extent in extents:
-        for group, multiplier in extent.terms:
-            terms[group] = terms.get(group, 0) + multiplier
-    return Extent(tuple(terms.items()), sum(extent.constant for extent in extents))
+    atoms = [atom for dim in shape for atom in dim if not atom.is_batch]
+    channels = next((atom for atom in atoms if atom.group), None)
+    rest = math.prod(atom.size for atom in atoms if atom is not channels)
+    return Extent((), rest) if channels is None else Extent(((channels.group, rest),))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from codesign.errors import ModelError
+from codesign.network import ChannelGroup
 from codesign.workload.layers import Convolution, Extent, Layer, Linear
-from codesign.workload.network import ChannelGroup, Workload
+from codesign.workload.network import Workload
 
 
 def single_linear(*, rows: int, in_features: int, out_features: int, batch: int) -> Workload:
@@ -17,7 +18,7 @@ def single_linear(*, rows: int, in_features: int, out_features: int, batch: int)
         rows=rows,
         bias=False,
         inputs=Extent((("input", 1),)),
-        out_group="linear",
+        outputs=Extent((("linear", 1),)),
     )
     return _alone(layer, in_features, out_features, batch)
 
@@ -63,7 +64,7 @@ def single_convolution(
         out_size=out_size,
         bias=False,
         inputs=Extent((("input", 1),)),
-        out_group="conv",
+        outputs=Extent((("conv", 1),)),
     )
     return _alone(layer, in_channels, out_channels, batch)
 
@@ -71,7 +72,9 @@ def single_convolution(
 def _alone(layer: Convolution | Linear, in_channels: int, out_channels: int, batch: int) -> Workload:
     layers: tuple[Layer, ...] = (layer,)
     groups = (
-        ChannelGroup(name="input", channels=in_channels, producers=(), consumers=(layer.name,), pinned="the input"),
-        ChannelGroup(name=layer.name, channels=out_channels, producers=(layer.name,), consumers=()),
+        ChannelGroup(name="input", layers=(), channels=in_channels, units=0, unit_channels=(), why_fixed="the input"),
+        ChannelGroup(
+            name=layer.name, layers=(layer.name,), channels=out_channels, units=out_channels, unit_channels=(1,)
+        ),
     )
     return Workload(name=layer.name, batch=batch, layers=layers, groups=groups)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from codesign.workload.build import Builder, Tensor
+from codesign.workload.channels import reshape
 from codesign.workload.layers import VectorKind
 from codesign.workload.network import Workload
-from codesign.workload.shapes import Atom, extent_of, size_of
+from codesign.workload.shapes import Atom, Shape, extent_of, size_of
 
 
 class Sketch:
@@ -41,9 +42,9 @@ class Sketch:
             out_size=out, groups=groups, bias=bias,
         )  # fmt: skip
 
-    def linear(self, x: Tensor, name: str, features: int, *, bias: bool = True) -> Tensor:
-        """A linear layer over the last dimension."""
-        return self.builder.linear(x, name, features, bias=bias)
+    def linear(self, x: Tensor, name: str, features: int, *, bias: bool = True, units: int = 0) -> Tensor:
+        """A linear layer over the last dimension. `units`: as many parts, each of which leaves as a whole."""
+        return self.builder.linear(x, name, features, bias=bias, units=units)
 
     def batch_norm(self, x: Tensor, name: str) -> Tensor:
         """A batch norm over dimension 1, with scale and shift."""
@@ -89,7 +90,7 @@ class Sketch:
 
     def view(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
         """The same numbers in dimensions of other sizes, the batch included."""
-        return _with_shape(x, self.builder.channels.reshape(x.shape, list(sizes), "view"))
+        return _with_shape(x, reshape(x.shape, list(sizes)))
 
     def swap(self, x: Tensor, one: int, other: int) -> Tensor:
         """Two dimensions exchanged."""
@@ -102,7 +103,7 @@ class Sketch:
         return self.builder.workload(name, (output,), batch)
 
 
-def _with_shape(x: Tensor, shape: tuple[tuple[Atom, ...], ...]) -> Tensor:
+def _with_shape(x: Tensor, shape: Shape) -> Tensor:
     return Tensor(shape=shape, source=x.source, owner=x.owner, needs_grad=x.needs_grad)
 
 

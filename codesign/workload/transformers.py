@@ -5,7 +5,7 @@ from __future__ import annotations
 from codesign.workload.build import Tensor
 from codesign.workload.layers import VectorKind
 from codesign.workload.network import Workload
-from codesign.workload.shapes import TRACED_BATCH, Atom, extent_of, size_of
+from codesign.workload.shapes import BATCH, Atom, extent_of, size_of
 from codesign.workload.sketch import Sketch
 
 
@@ -19,13 +19,13 @@ def _block(net: Sketch, x: Tensor, at: str, heads: int) -> Tensor:
 
 def _attention(net: Sketch, x: Tensor, at: str, heads: int) -> Tensor:
     width, length = size_of(x.shape[-1]), size_of(x.shape[1])
-    split = (TRACED_BATCH, length, heads, width // heads)
-    parts = (net.linear(x, f"{at}.{part}", width) for part in ("query", "key", "value"))
+    split = (BATCH, length, heads, width // heads)
+    parts = (net.linear(x, f"{at}.{part}", width, units=heads) for part in ("query", "key", "value"))
     query, key, value = (net.swap(net.view(part, split), 1, 2) for part in parts)
     scores = net.builder.matmul(query, net.swap(key, -2, -1), f"{at}.scores")
     weights = net.builder.vector(VectorKind.SOFTMAX, (scores,), f"{at}.softmax")
     context = net.swap(net.builder.matmul(weights, value, f"{at}.context"), 1, 2)
-    return net.linear(net.view(context, (TRACED_BATCH, length, width)), f"{at}.out", width)
+    return net.linear(net.view(context, (BATCH, length, width)), f"{at}.out", width)
 
 
 def gpt(name: str, batch: int) -> Workload:

@@ -222,3 +222,11 @@ def test_a_ladder_that_cannot_be_climbed_is_named_before_anything_is_trained(lad
     config.write_text(CONFIG.replace("{ trainings = 6 }", f"{{ trainings = 6, ladder = {ladder} }}"))
     assert main(["search", str(config), "--out", str(tmp_path / "run")]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_dry_run_says_which_channels_are_fixed_and_why(config, capsys):
+    config.write_text(CONFIG.replace("alphas = [0.9, 0.7]", "keep = [1.0, 0.5]"))
+    assert main(["search", str(config), "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["features.0", "channels", "8,", "4"]
+    assert any(line.startswith("classifier") and "channels 10, fixed: they are an output" in line for line in lines)

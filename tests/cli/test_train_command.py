@@ -166,3 +166,12 @@ def test_a_mistake_is_one_line(config, tmp_path, capsys, change, message):
     lines = capsys.readouterr().err.strip().splitlines()
     assert message in lines[-1]
     assert sum(line.startswith("codesign train:") for line in lines) == 1
+
+
+def test_a_network_without_channels_to_cut_is_refused_before_it_is_trained(config, tmp_path, capsys):
+    text = CONFIG.replace("vgg:8 M 16 M", "tests.workload.networks:nothing_to_cut")
+    config.write_text(text.replace(', layers = { classifier = "fp32" }', ""))
+    assert main(["train", str(config), "--out", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert "no layer can lose channels: 'conv': the code indexes them by number, in 'number' (slice)" in said
+    assert not (tmp_path / "run").exists()

@@ -39,7 +39,8 @@ def points(workload: Workload) -> Iterator[tuple[str, DesignPoint]]:
         uniform("e4m3").names() | {"error": "e5m2", "gradient": "e8m10", "optimizer_state": "bfloat16"}
     )
     yield "mixed", DesignPoint.of(default=uniform("bf16"), formats=dict.fromkeys(layers, narrow))
-    groups = [group for group in workload.channel_groups.values() if not group.pinned and group.producers]
+    # Heads of attention were fixed when the numbers were frozen.
+    groups = [group for group in workload.channel_groups.values() if group.units and group.unit == 1 and group.layers]
     kept = {group.producers[0]: max(1, group.channels * 3 // 4) for group in groups}
     yield "fewer channels", DesignPoint.of(default=uniform("bf16"), channels=kept)
 

@@ -180,7 +180,10 @@ def test_the_options_of_tied_and_attached_layers_add_up(name):
     ("levels", "message"),
     [
         ({"features.1": (3,)}, "workload 'vgg16-cifar' has no channel group 'features.1'; did you mean"),
-        ({"classifier": (10, 5)}, "channel group 'classifier' keeps its 10 channels: the network's output"),
+        (
+            {"classifier": (10, 5)},
+            "channel group 'classifier' keeps its 10 channels: they are an output of the network",
+        ),
         ({"features.0": (64, 0)}, "channel group 'features.0': level 0 is not within 1 to 64"),
     ],
 )

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from codesign.errors import ModelError
+from codesign.network.attention import HeadPrunedAttention, all_prunable, make_prunable
 from codesign.prune import channel_groups, plan_from_counts, plan_from_indices, prune
-from codesign.prune.attention import HeadPrunedAttention, all_prunable, make_prunable
 from tests.prune.cutting import scramble
 
 CASES = {

@@ -156,10 +156,28 @@ class TrainingHead(nn.Module):
         return (self.head(x), self.auxiliary(x)) if self.training else self.head(x)
 
 
+def test_a_head_that_only_training_uses_is_cut_with_the_rest():
+    groups = channel_groups(TrainingHead(), IMAGE)
+    assert groups.channels == {"body": 8}
+    model = TrainingHead()
+    smaller = prune(model, plan_from_counts(model, groups, {"body": 5})).train()
+    assert smaller.auxiliary.in_features == smaller.head.in_features == 5
+    sum(y.sum() for y in smaller(IMAGE)).backward()
+
+
+class Unused(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head, self.auxiliary = nn.Conv2d(3, 8, 3), nn.Linear(8, 2), nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.head(F.relu(self.body(x)).mean((2, 3)))
+
+
 def test_a_parameter_that_the_pass_does_not_reach():
     with pytest.raises(ModelError, match=r"parameter 'auxiliary\.weight' took no part .* opaque=\['auxiliary'\]"):
-        channel_groups(TrainingHead(), IMAGE)
-    assert channel_groups(TrainingHead(), IMAGE, opaque=["auxiliary"]).channels == {"body": 8}
+        channel_groups(Unused(), IMAGE)
+    assert channel_groups(Unused(), IMAGE, opaque=["auxiliary"]).channels == {"body": 8}
 
 
 def test_a_plan_is_for_the_network_it_was_made_for(vgg, residual):

@@ -11,7 +11,7 @@ from math import prod
 
 import torch
 
-from codesign.prune.labels import Labels, Place, Relations, first, support
+from codesign.network.labels import Labels, Place, Relations, first, support
 
 
 @dataclass(frozen=True, slots=True)

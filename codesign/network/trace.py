@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -14,71 +14,20 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_map, tree_map_only
 
 from codesign.errors import ModelError
-from codesign.prune.attention import all_prunable
-from codesign.prune.labels import Place
-from codesign.prune.modes import evaluating
-from codesign.prune.rules import Call, Findings, Rules, Traced, tensors
+from codesign.network.attention import all_prunable
+from codesign.network.kinds import CREATION, OperationKind, kind_of
+from codesign.network.labels import Labels, Place
+from codesign.network.modes import chance_kept, evaluating
+from codesign.network.operations import Operation, Value, expanded
+from codesign.network.rules import Call, Findings, Rules, Traced, tensors
+from codesign.network.stored import stored_tensors
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Example = torch.Tensor | tuple[Any, ...] | Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
-    """A parameter, a buffer or a plain tensor attribute of a module.
-
-    name : qualified, as in a state dict; module : name of the module that owns it
-    aliases : other names of the same tensor (tied layers)
-    atoms : one integer array per dimension; atom of each index
-    """
-
-    name: str
-    module: str
-    is_parameter: bool
-    aliases: tuple[str, ...]
-    shape: tuple[int, ...]
-    atoms: tuple[np.ndarray, ...]
-
-
-def stored_tensors(model: nn.Module) -> dict[str, tuple[str, torch.Tensor, list[str]]]:
-    """Every tensor that modules hold: name -> (owning module, tensor, further names of the same tensor)."""
-    found: dict[str, tuple[str, torch.Tensor, list[str]]] = {}
-    names: dict[int, str] = {}
-    for path, module in model.named_modules():
-        plain = {key: value for key, value in vars(module).items() if isinstance(value, torch.Tensor)}
-        for key, tensor in {**module._parameters, **module._buffers, **plain}.items():
-            if tensor is None:
-                continue
-            name = f"{path}.{key}" if path else key
-            if id(tensor) in names:
-                found[names[id(tensor)]][2].append(name)
-            else:
-                names[id(tensor)] = name
-                found[name] = (path, tensor, [])
-    return found
-
-
-def number(model: nn.Module) -> dict[str, Stored]:
-    """Give every index of every dimension of every stored tensor an atom, counting from 1."""
-    count, stored = 1, {}
-    for name, (module, tensor, aliases) in stored_tensors(model).items():
-        atoms = []
-        for size in tensor.shape:
-            atoms.append(np.arange(count, count + size))
-            count += size
-        stored[name] = Stored(
-            name=name,
-            module=module,
-            is_parameter=isinstance(tensor, nn.Parameter),
-            aliases=tuple(aliases),
-            shape=tuple(tensor.shape),
-            atoms=tuple(atoms),
-        )
-    return stored
 
 
 _watching: list[Watch] = []
@@ -98,7 +47,7 @@ def elementwise(function: Callable[P, R]) -> Callable[P, R]:
         with _watching[-1].paused():
             result = function(*args, **kwargs)
         if isinstance(result, torch.Tensor):
-            _watching[-1].see("elementwise", True, {"args": args, **kwargs}, result, lambda labels: labels)
+            _watching[-1].marked({"args": args, **kwargs}, result)
         return result
 
     return marked
@@ -112,8 +61,12 @@ class NetworkFailure(ModelError):
         self.module = module
 
 
-class Watch(TorchDispatchMode):
-    """Follows a forward pass. `atoms` are those of the stored tensors, by name."""
+class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Follows a forward pass. `atoms` are those of the stored tensors, by name.
+
+    It stands below autograd, where operations that torch makes of others (`linear`, `dropout`) still arrive whole: those
+    are recorded, and then taken apart, so that channels are followed through the operations that they are made of.
+    """
 
     def __init__(
         self,
@@ -122,8 +75,12 @@ class Watch(TorchDispatchMode):
         opaque: Collection[str],
         depthwise: Collection[str] | None,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.findings = Findings()
+        self.operations: list[Operation] = []
+        self.refusals: list[ModelError] = []  # operations on channels that no rule understands
+        self.inputs: list[Value] = []
+        self.outputs: list[Value] = []
         self.reached: set[str] = set()
         self._rules = Rules(self.findings, self._of, depthwise)
         self._known: dict[int, Traced] = {}
@@ -131,25 +88,58 @@ class Watch(TorchDispatchMode):
         self._opaque = opaque
         self._inside: list[str] = []
         self._paused = False
+        self._recording = True
+        self._values = 0
         for name, (_, tensor, _) in stored_tensors(model).items():
             self._names[id(tensor)] = name
-            self._known[id(tensor)] = Traced(tensor, _labels(stored[name]), True)
+            learned = isinstance(tensor, nn.Parameter)
+            value = self._value(tensor, _labels(stored[name]), learned=learned, parameter=name if learned else "")
+            self._known[id(tensor)] = Traced(tensor, True, value)
 
     @property
     def place(self) -> str:
         """Name of the module whose code is running."""
         return self._inside[-1] if self._inside else ""
 
+    def _value(
+        self,
+        tensor: torch.Tensor,
+        labels: Labels = (),
+        *,
+        flows: bool = False,
+        learned: bool = False,
+        parameter: str = "",
+    ) -> Value:
+        self._values += 1
+        repeated = expanded(tensor)
+        own = math.prod(size for d, size in enumerate(tensor.shape) if d not in repeated)
+        return Value(
+            index=self._values,
+            shape=tuple(tensor.shape),
+            labels=labels,
+            expanded=repeated,
+            real=tensor.dtype.is_floating_point,
+            flows=flows,
+            learned=learned,
+            parameter=parameter,
+            part=(int(tensor.storage_offset()), own) if parameter else (0, own),
+        )
+
     def _of(self, tensor: torch.Tensor) -> Traced:
-        return self._known.get(id(tensor)) or Traced(tensor, (), True)
+        known = self._known.get(id(tensor))
+        return Traced(tensor, True, self._value(tensor)) if known is None else known
 
     def input(self, tensor: torch.Tensor) -> None:
         """An input of the network: it has no channels of ours, and it is no weight."""
-        self._known[id(tensor)] = Traced(tensor, (), False)
+        value = self._value(tensor, flows=True)
+        self.inputs.append(value)
+        self._known[id(tensor)] = Traced(tensor, False, value)
 
     def output(self, tensor: torch.Tensor) -> None:
         """An output of the network: its shape must not change."""
-        for array in self._of(tensor).labels:
+        value = self._of(tensor).value
+        self.outputs.append(value)
+        for array in value.labels:
             self.findings.relations.pin(array, Place("", "output"), "they are an output of the network")
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
@@ -157,21 +147,47 @@ class Watch(TorchDispatchMode):
         if self._paused:
             return func(*args, **kwargs)
         schema = func._schema
-        result = _run(func, args, kwargs)
         arguments = dict(zip((argument.name for argument in schema.arguments), args, strict=False)) | kwargs
         for argument in schema.arguments:
             if argument.has_default_value():
                 arguments.setdefault(argument.name, argument.default_value)
         name = schema.name.split("::")[1]
         name = name.rstrip("_") if not name.startswith("__") else name
+        kind = kind_of(name, pointwise=torch.Tag.pointwise in func.tags)
+        if _is_whole(name, arguments) or not _is_composite(func):
+            read = self._as_values(arguments)
+            result = _run(name, func, args, kwargs)
 
-        def rerun(labels: torch.Tensor) -> Any:
-            if "view" in name or "reshape" in name:
-                return labels.reshape(arguments["size"] if "size" in arguments else arguments["shape"])
-            return func(labels, *tree_map(_to_cpu, args[1:]), **tree_map(_to_cpu, kwargs))
+            def rerun(labels: torch.Tensor) -> Any:
+                if "view" in name or "reshape" in name:
+                    return labels.reshape(arguments["size"] if "size" in arguments else arguments["shape"])
+                return func(labels, *tree_map(_to_cpu, args[1:]), **tree_map(_to_cpu, kwargs))
 
-        self.see(name, torch.Tag.pointwise in func.tags, arguments, result, rerun)
+            self.see(name, torch.Tag.pointwise in func.tags, arguments, result, rerun)
+            self._record(kind, name, read, result)
+            return result
+        if kind is OperationKind.UNKNOWN or not self._recording:
+            with self:
+                return func.decompose(*args, **kwargs)
+        read = self._as_values(arguments)
+        self._recording = False
+        try:
+            with self:
+                result = func.decompose(*args, **kwargs)
+        finally:
+            self._recording = True
+        self._record(kind, name, read, result)
         return result
+
+    def _as_values(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        if not self._recording:
+            return {}
+        return {name: tree_map_only(torch.Tensor, lambda t: self._of(t).value, x) for name, x in arguments.items()}
+
+    def _record(self, kind: OperationKind, name: str, read: dict[str, Any], result: Any) -> None:
+        outputs = tuple(self._of(tensor).value for tensor in tensors([result]))
+        if self._recording and any(value.flows or value.learned for value in outputs):
+            self.operations.append(Operation(kind=kind, name=name, module=self.place, arguments=read, outputs=outputs))
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -181,6 +197,12 @@ class Watch(TorchDispatchMode):
             yield
         finally:
             self._paused = False
+
+    def marked(self, arguments: dict[str, Any], result: torch.Tensor) -> None:
+        """A function outside torch that its author says is element by element."""
+        read = self._as_values(arguments)
+        self.see("elementwise", True, arguments, result, lambda labels: labels)
+        self._record(OperationKind.ELEMENTWISE, "elementwise", read, result)
 
     def leave_torch(self, tensor: torch.Tensor, how: str) -> None:
         """The values of a tensor go where no rule can follow."""
@@ -194,20 +216,39 @@ class Watch(TorchDispatchMode):
         """Apply the rule of one operation and remember what it says of the results."""
         outputs = list(tensors([result]))
         operands = list(tensors(arguments.values()))
+        known = [self._of(tensor) for tensor in operands]
         for tensor in operands:
             if id(tensor) in self._names:
                 self.reached.add(self._names[id(tensor)])
         place = Place(self.place, name)
         if any(module in self._opaque for module in self._inside):
-            for tensor in operands:
-                for array in self._of(tensor).labels:
+            for one in known:
+                for array in one.labels:
                     self.findings.relations.pin(array, place, "they enter a module that is said to be opaque")
             labels = []
         else:
-            labels = self._rules.apply(Call(name, pointwise, arguments, outputs, rerun, place))
-        weight = all(self._of(tensor).weight for tensor in operands)
+            labels = self._followed(Call(name, pointwise, arguments, outputs, rerun, place), known)
+        weight = all(one.weight for one in known)
+        flows = name not in CREATION and any(one.value.flows for one in known)
+        learned = name not in CREATION and any(one.value.learned for one in known)
+        view = known and kind_of(name, pointwise=pointwise) is OperationKind.VIEW
+        parameter = known[0].value.parameter if view else ""
         for i, tensor in enumerate(outputs):
-            self._known[id(tensor)] = Traced(tensor, labels[i] if i < len(labels) else (), weight)
+            value = self._value(
+                tensor, labels[i] if i < len(labels) else (), flows=flows, learned=learned, parameter=parameter
+            )
+            self._known[id(tensor)] = Traced(tensor, weight, value)
+
+    def _followed(self, call: Call, operands: list[Traced]) -> list[Labels]:
+        """Labels of the results; of an operation that no rule understands, the channels stay, and the error is kept."""
+        try:
+            return self._rules.apply(call)
+        except ModelError as error:
+            self.refusals.append(error)
+            for one in operands:
+                for array in one.labels:
+                    self.findings.relations.pin(array, call.place, "what it does to channels is not understood")
+            return []
 
     @contextmanager
     def modules_of(self, model: nn.Module) -> Iterator[None]:
@@ -230,6 +271,19 @@ class Watch(TorchDispatchMode):
             pass
 
 
+def _is_composite(func: Any) -> bool:
+    """Whether torch makes this operation of others."""
+    key = torch._C.DispatchKey.CompositeImplicitAutograd
+    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key) or key in func.py_kernels
+
+
+def _is_whole(name: str, arguments: dict[str, Any]) -> bool:
+    """Composite operations that have a rule of their own."""
+    if name == "scaled_dot_product_attention":
+        return bool(arguments["query"].ndim == 4)
+    return kind_of(name, pointwise=False) is OperationKind.DROPOUT
+
+
 class _Exits(TorchFunctionMode):
     """Notices where tensors leave torch."""
 
@@ -249,10 +303,12 @@ def watch(
     stored: Mapping[str, tuple[np.ndarray, ...]],
     opaque: Collection[str],
     depthwise: Collection[str] | None = None,
+    mode: Callable[[nn.Module], AbstractContextManager[None]] = evaluating,
 ) -> Watch:
-    """Run `model` once on `example` in evaluation mode and return what was seen; the model is left as it was.
+    """Run `model` once on `example` and return what was seen; the model is left as it was, and so is all chance.
 
     depthwise : modules whose grouped convolutions lose whole groups, where an earlier pass has found them
+    mode : evaluation, or training
     """
     watching = Watch(model, stored, opaque, depthwise)
     for tensor in _nested_tensors(example):
@@ -262,9 +318,11 @@ def watch(
     try:
         torch.backends.mha.set_fastpath_enabled(False)
         with (
-            evaluating(model),
+            mode(model),
             all_prunable(model),
+            chance_kept(),
             torch.no_grad(),
+            torch._C._AutoDispatchBelowAutograd(),
             watching.modules_of(model),
             watching,
             _Exits(watching),
@@ -284,11 +342,21 @@ def watch(
 
 # The operations that take nearly all the time of a pass. Their values mean nothing to channels.
 _HEAVY = re.compile("convolution|mm|bmm|addmm|baddbmm")
+_DRAWS = re.compile("rand|rand_like|bernoulli")
 
 
-def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Run one operation; of a large product only the shape is worked out, and the values are zeros."""
-    if not _HEAVY.fullmatch(func._schema.name.split("::")[1]):
+def _run(name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run one operation.
+
+    Of a large product only the shape is worked out, and the values are zeros. Nothing is dropped, and what is drawn is
+    the highest number that can be drawn, so that a block which chance may skip is not skipped.
+    """
+    if kind_of(name, pointwise=False) is OperationKind.DROPOUT:
+        return args[0] if func._schema.is_mutable else args[0].clone()
+    if _DRAWS.fullmatch(name):
+        drawn = func(*args, **kwargs)
+        return drawn.fill_(1.0 if name == "bernoulli" else 1 - 2**-11)  # below 1 in float16 too
+    if not _HEAVY.fullmatch(name):
         return func(*args, **kwargs)
     device = next(tensors(args)).device
     shape = func(*tree_map(_to_meta, args), **tree_map(_to_meta, kwargs))

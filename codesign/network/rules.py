@@ -15,13 +15,15 @@ from typing import Any
 import torch
 
 from codesign.errors import ModelError
-from codesign.prune.labels import FIXED, Labels, Place, Relations, first, shrink, support
-from codesign.prune.products import Operand, Product, attention, contract, convolution
+from codesign.network.labels import FIXED, Labels, Place, Relations, first, shrink, support
+from codesign.network.operations import Value
+from codesign.network.products import Operand, Product, attention, contract, convolution
 
 # Kinds of operations, by ATen name without a trailing underscore.
 _ELEMENTWISE = re.compile(  # element by element, though without torch's `pointwise` tag (torch 2.6 to 2.13)
     "_prelu_kernel|_to_copy|alias|bernoulli|clone|copy|detach|dropout|empty_like|fill|full_like|hardswish|lift|lift_fresh|"
-    "masked_fill|native_dropout|ones_like|rand_like|randn_like|zeros_like"
+    "feature_dropout|alpha_dropout|feature_alpha_dropout|masked_fill|native_dropout|ones_like|rand_like|randn_like|"
+    "zeros_like"
 )
 _RESHAPES = re.compile("_reshape_alias|_unsafe_view|reshape|view")
 _MOVES = re.compile(  # only move elements: labels are found by running them on the labels
@@ -34,7 +36,7 @@ _SUMS = re.compile("linalg_vector_norm|norm|sum")
 _STATISTICS = re.compile("all|amax|amin|any|argmax|argmin|logsumexp|max|mean|min|prod|std|std_mean|var|var_mean")
 _ALONG_ONE = re.compile("_log_softmax|_softmax|argsort|cumprod|cumsum|gather|sort|topk")
 BATCH_NORMS = re.compile(r"(native|cudnn|miopen)_batch_norm|_native_batch_norm_legit\w*|_batch_norm_(with|no)_update")
-_ATTENTION = re.compile(r"_scaled_dot_product_\w+")
+_ATTENTION = re.compile(r"_?scaled_dot_product_\w+")
 
 
 @dataclass(slots=True)
@@ -42,8 +44,13 @@ class Traced:
     """What is known of a tensor. `weight`: computed from stored tensors alone, so that a product with it is a layer."""
 
     tensor: torch.Tensor
-    labels: Labels
     weight: bool
+    value: Value
+
+    @property
+    def labels(self) -> Labels:
+        """Which channels its indices stand for."""
+        return self.value.labels
 
 
 @dataclass(slots=True)
@@ -128,6 +135,8 @@ class Rules:
                 return [self._linear(call)]
             case "cat":
                 return [self._concatenation(call)]
+            case "stack":
+                return [self._stack(call)]
             case "split" | "split_with_sizes" | "unbind":
                 return self._split(call)
             case "select" | "slice" | "index_select" | "index":
@@ -264,6 +273,11 @@ class Rules:
                 laid.append(array.expand([t.shape[d] if d == dim or d in wide else 1 for d in range(ndim)]))
             labels = (torch.cat(laid, dim), *labels)
         return self._disjoint(call, labels)
+
+    def _stack(self, call: Call) -> Labels:
+        dim = call.arguments["dim"] % call.outputs[0].ndim
+        labels = self._pointwise(call, [self._operand(t) for t in call.arguments["tensors"]])
+        return tuple(array.unsqueeze(dim) for array in labels)
 
     def _pad(self, call: Call) -> Labels:
         """Channels that padding adds are fixed; cutting channels off by negative padding holds them in place."""

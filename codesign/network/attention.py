@@ -41,15 +41,20 @@ class HeadPrunedAttention(nn.MultiheadAttention):
         mask = self._mask(attn_mask, key_padding_mask, q, k)
         dropout = self.dropout if self.training else 0.0
         weights = None
-        if need_weights:
-            scores = q @ k.transpose(-2, -1) * self.head_dim**-0.5
-            weights = F.dropout(F.softmax(scores if mask is None else scores + mask, -1), dropout)
-            mixed = weights @ v
-            weights = weights.mean(1) if average_attn_weights else weights
-            weights = weights if batched else weights.squeeze(0)
+        if need_weights:  # as torch writes it: products of matrices in one batch of examples and heads
+            q, k, v = (x.flatten(0, 1) for x in (q * self.head_dim**-0.5, k, v))
+            scores = torch.bmm(q, k.transpose(-2, -1))
+            scores = scores if mask is None else (torch.unflatten(scores, 0, (len(query), -1)) + mask).flatten(0, 1)
+            weights = F.softmax(scores, -1)
+            weights = F.dropout(weights, dropout) if dropout > 0 else weights
+            mixed = torch.unflatten(torch.bmm(weights, v), 0, (len(query), -1))
         else:
             mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout)
         result = self.out_proj(mixed.transpose(1, 2).flatten(2))
+        if weights is not None:
+            weights = torch.unflatten(weights, 0, (len(query), -1))
+            weights = weights.mean(1) if average_attn_weights else weights
+            weights = weights if batched else weights.squeeze(0)
         result = result if self.batch_first else result.transpose(0, 1)
         return result if batched else result.squeeze(0 if self.batch_first else 1), weights
 
@@ -60,7 +65,7 @@ class HeadPrunedAttention(nn.MultiheadAttention):
         else:
             weight = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)[part]
         bias = None if self.in_proj_bias is None else self.in_proj_bias.chunk(3)[part]
-        return F.linear(x, weight, bias).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+        return torch.unflatten(F.linear(x, weight, bias), -1, (self.num_heads, self.head_dim)).transpose(1, 2)
 
     def _mask(
         self, attn: torch.Tensor | None, padding: torch.Tensor | None, q: torch.Tensor, k: torch.Tensor
@@ -75,7 +80,7 @@ class HeadPrunedAttention(nn.MultiheadAttention):
                         f"attn_mask has {attn.shape[0]} rows, but {q.shape[0]} x {self.num_heads} heads are left after "
                         "pruning; give a mask of shape [length, length], or one row per head that is left"
                     )
-                total = total.unflatten(0, (q.shape[0], self.num_heads))
+                total = torch.unflatten(total, 0, (q.shape[0], self.num_heads))
         if padding is not None:
             hidden = _additive(padding, q)[:, None, None, :]
             total = hidden if total is None else total + hidden

@@ -13,6 +13,7 @@ a class are removed together or not at all.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -117,7 +118,7 @@ class Relations:
         each head, or a convolution each map."""
         head = self.tie(array, dims, place)
         if head.shape != array.shape:
-            self.in_rows.update(array.unique().tolist())
+            self.in_rows.update(array.flatten().tolist())
         return head
 
     def grid(self, array: torch.Tensor, place: Place, *, hidden: bool = False) -> None:
@@ -178,7 +179,7 @@ class Relations:
 
     def _leaves_a_rectangle(self, classes: np.ndarray, grid: Grid) -> bool:
         along = [d for d in support(grid.array) if varies(classes, grid.array, [d])]
-        whole_rows = not self.in_rows.isdisjoint(grid.array.unique().tolist())
+        whole_rows = not self.in_rows.isdisjoint(grid.array.flatten().tolist())
         return set(along) <= set(grid.last) or (len(along) == 1 and whole_rows)
 
     def first_contradiction(self, classes: Classes) -> Same | None:
@@ -223,19 +224,25 @@ class Classes:
         """The class of everything that cannot leave."""
         return int(self.of[FIXED])
 
+    @cached_property
+    def near(self) -> np.ndarray:
+        """int array [atoms]: what would leave together if nothing were fixed; a class that can leave is one of these."""
+        return _components(
+            [pairs[:, (pairs != FIXED).all(axis=0)] for pairs in map(_pairs, self._relations)], len(self.of)
+        )
+
+    @cached_property
+    def _pins(self) -> list[tuple[Same, np.ndarray]]:
+        """The relations to atom 0, and the atoms that they fix."""
+        found = ((relation, _pairs(relation)) for relation in self._relations)
+        fixing = ((relation, pairs[:, (pairs == FIXED).any(axis=0)].max(axis=0)) for relation, pairs in found)
+        return [(relation, atoms) for relation, atoms in fixing if atoms.any()]
+
     def why_fixed(self, atoms: np.ndarray) -> str:
         """Why these atoms cannot leave: the first reason found on the way from them to atom 0."""
-        pins, others = [], []
-        for relation in self._relations:
-            pairs = _pairs(relation)
-            pinned = (pairs == FIXED).any(axis=0)
-            others.append(pairs[:, ~pinned])
-            if pinned.any():
-                pins.append((relation, pairs[:, pinned].max(axis=0)))
-        near = _components(others, len(self.of))
-        wanted = set(near[atoms].tolist())
-        for relation, pinned in pins:
-            if wanted & set(near[pinned].tolist()):
+        wanted = set(self.near[atoms].tolist())
+        for relation, pinned in self._pins:
+            if not wanted.isdisjoint(self.near[pinned].tolist()):
                 return f"{relation.why or 'they meet a tensor whose size is fixed'}, in {relation.place}"
         return "they are tied to channels that cannot leave"
 
@@ -250,14 +257,15 @@ class Classes:
 
 
 def _pairs(relation: Same) -> np.ndarray:
-    one, other = torch.broadcast_tensors(relation.one, relation.other)
-    return np.stack([one.reshape(-1).numpy(), other.reshape(-1).numpy()])
+    one, other = np.broadcast_arrays(relation.one.numpy(), relation.other.numpy())
+    return np.stack([one.reshape(-1), other.reshape(-1)])
 
 
 def _components(edges: list[np.ndarray], atoms: int) -> np.ndarray:
     pairs = np.concatenate([np.zeros((2, 0), np.int64), *edges], axis=1)
     graph = coo_matrix((np.ones(pairs.shape[1], np.int8), (pairs[0], pairs[1])), shape=(atoms, atoms))
-    return connected_components(graph, directed=False)[1]
+    found: np.ndarray = connected_components(graph, directed=False)[1]
+    return found
 
 
 def _loose_edge(classes: np.ndarray, relation: Same) -> Same | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.utils.parametrize import ParametrizationList
 
 
 @contextmanager
@@ -20,6 +23,47 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+@contextmanager
+def training(model: nn.Module) -> Iterator[None]:
+    """Training mode, except that norms use their running statistics; all that modules hold stays what it was.
+
+    A norm in training mode would refuse maps of one pixel and change its statistics; so would a parametrization.
+    """
+    modes = {module: module.training for module in model.modules()}
+    held = [
+        (tensor, tensor.clone())
+        for module in model.modules()
+        for tensor in (*module._buffers.values(), *vars(module).values())
+        if isinstance(tensor, torch.Tensor) and not tensor.is_meta
+    ]
+    model.train()
+    for module in model.modules():
+        if isinstance(module, (_NormBase, ParametrizationList)):
+            module.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        with torch.no_grad():
+            for tensor, before in held:
+                if not torch.equal(tensor, before):
+                    tensor.copy_(before)
+
+
+@contextmanager
+def chance_kept() -> Iterator[None]:
+    """Draws inside start from a seed of their own; afterwards the generators are where they were."""
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002 (what a network may draw from)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])  # noqa: NPY002
 
 
 @contextmanager
