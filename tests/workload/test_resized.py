@@ -40,6 +40,12 @@ def free(groups, known):
     )
 
 
+def sizes(layer):
+    """All numbers of a layer. The owner is left out: work on several tensors belongs to a layer whose channels can still
+    leave, and a cut to one channel leaves none that can."""
+    return {key: value for key, value in numbers(layer).items() if key != "owner"}
+
+
 @SETTINGS
 @given(st.data())
 def test_a_resized_workload_is_the_workload_of_the_cut_network(data):
@@ -54,6 +60,6 @@ def test_a_resized_workload_is_the_workload_of_the_cut_network(data):
     assert free(groups.groups, groups.layers) == free(workload.groups, groups.layers)
     resized = workload.resized(counts_of(workload, groups, plan))
     cut = Workload.from_torch(prune(network, plan), IMAGE)
-    assert [numbers(layer) for layer in resized.layers] == [numbers(layer) for layer in cut.layers]
+    assert [sizes(layer) for layer in resized.layers] == [sizes(layer) for layer in cut.layers]
     assert resized.macs == cut.macs == groups.macs(plan.removed)
     assert resized.parameters == cut.parameters == groups.parameters(plan.removed)
