@@ -1,9 +1,20 @@
-"""`CODESIGN_DISTURB=seed`: every test runs with other last bits, see `tests/disturbed.py`."""
+"""Settings of the whole suite.
+
+`CODESIGN_DISTURB=seed`: every test runs with other last bits, see `tests/disturbed.py`.
+`pytest --hypothesis-profile=explore`: properties draw new examples. Else they draw the same ones in every run, so that a
+suite that is green here is green elsewhere.
+"""
 
 import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+# No deadlines: a first call compiles, and a shared machine stalls.
+settings.register_profile("explore", deadline=None)
+settings.register_profile("repeat", deadline=None, derandomize=True)
+settings.load_profile("repeat")
 
 _SEED = os.environ.get("CODESIGN_DISTURB")
 

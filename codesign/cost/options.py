@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codesign.cost.report import owner_of
 from codesign.cost.scales import NO_SCALES, Scales
 from codesign.cost.simulate import price
 from codesign.cost.work import PHASES, lower
@@ -67,7 +66,7 @@ def option_table(
     counts_of = {name: tuple(levels.get(name, (group.channels,))) for name, group in groups.items()}
     parts: dict[str, list[Layer]] = {name: [] for name in workload.weight_layers}
     for layer in workload.layers:
-        parts[owner_of(layer)].append(layer)
+        parts[layer.owner].append(layer)
 
     options: list[tuple[Layer, LayerFormats]] = []
     places: list[tuple[str, tuple[int, int, int]]] = []  # of each option

@@ -42,7 +42,7 @@ def model_cycles(m, n, k, dataflow, rows, cols):
     return cost_columns(machine_table([machine]), columns, mappings=mapping)[1]["compute_cycles"][0]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     SIZES, SIZES, SIZES, st.sampled_from(Dataflow), st.integers(1, 4), st.integers(1, 4), FORMATS, FORMATS, st.data()
 )

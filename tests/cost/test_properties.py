@@ -47,7 +47,7 @@ FORMATS = st.sampled_from([parsed(8, 23), parsed(8, 7), parsed(4, 3), parsed(2, 
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(accelerators(), FORMATS, st.floats(1, 8), st.sampled_from([DIGITS, GPT_LIKE]))
 def test_more_of_the_machine_never_costs_time(machine, formats, factor, workload):
     now = seconds(workload, formats, machine)
@@ -64,7 +64,7 @@ def test_more_of_the_machine_never_costs_time(machine, formats, factor, workload
         assert seconds(workload, formats, dataclasses.replace(machine, **change)) <= now, change
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(accelerators(), narrower_pairs(), st.sampled_from([DIGITS, GPT_LIKE]), st.sampled_from(MacModel))
 def test_fewer_bits_never_cost_time(machine, formats, workload, model):
     machine = dataclasses.replace(machine, mac=dataclasses.replace(machine.mac, model=model))
@@ -96,7 +96,7 @@ def useful_pairs(size, out, kernel, stride, padding, dilation):
     return sum(0 <= o * stride + t * dilation - padding < size for o, t in itertools.product(range(out), range(kernel)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(convolutions(), st.integers(1, 3))
 def test_the_products_of_a_convolution_do_at_least_its_useful_work_and_no_inserted_zero(layer, batch):
     """Brute force over all (input, output, tap) triples of each dimension."""

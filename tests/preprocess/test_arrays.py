@@ -69,7 +69,7 @@ def test_a_large_batch_equals_its_images(name):
         np.testing.assert_array_equal(result[sample], FILTERS[name](x[sample]))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(images(), st.sampled_from(sorted(FILTERS)), borders(), st.integers(0, 255))
 def test_a_constant_stays_constant(x, name, border, level):
     flat = np.full_like(x, level if x.dtype == np.uint8 else level / 255)
@@ -77,7 +77,7 @@ def test_a_constant_stays_constant(x, name, border, level):
         np.testing.assert_allclose(FILTERS[name](flat, border=border), flat, rtol=2e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(images(), st.floats(0.3, 6), borders(), st.sampled_from(instruction_sets()))
 def test_gaussian_is_linear(x, sigma, border, isa):
     x = x.astype(np.float32)
@@ -89,7 +89,7 @@ def test_gaussian_is_linear(x, sigma, border, isa):
     np.testing.assert_allclose(blur(2 * x - y), 2 * blur(x) - blur(y), atol=4e-6 * max(1, np.abs(x).max()))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.floats(0.2, 4), min_size=4, max_size=4), st.sampled_from([None, 5]), borders())
 def test_a_sigma_for_each_sample_is_a_loop(sigmas, kernel_size, border):
     x = noise(4, 3, 19, 27)

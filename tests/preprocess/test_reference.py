@@ -59,7 +59,7 @@ def assert_near(result, planes, dtype):
     assert np.abs(planes_of(result).astype(np.float64) - np.array(planes)).max() <= tolerance
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(images(), st.floats(0.3, 7), borders(), st.sampled_from(ISAS))
 def test_gaussian_is_the_direct_sum(x, sigma, border, isa):
     result = gaussian_blur(x, sigma, border=border, isa=isa)
@@ -76,14 +76,14 @@ def test_gaussian_of_planes_filtered_as_a_whole(height, width, isa):
         assert_near(result, [oracle.gaussian(x, 1.7, 6, border)], np.uint8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(images(), st.integers(0, 12), borders(), st.sampled_from(ISAS))
 def test_box_is_the_mean(x, radius, border, isa):
     result = box_blur(x, radius, border=border, isa=isa)
     assert_near(result, [oracle.box(plane, radius, border) for plane in planes_of(x)], x.dtype)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(images(), st.floats(0.5, 3), st.floats(2, 150), borders(), st.sampled_from(["l1", "l2"]), st.sampled_from(ISAS))
 def test_bilateral_is_the_direct_sum(x, sigma_space, sigma_range, border, distance, isa):
     if x.dtype == np.float32:
@@ -97,7 +97,7 @@ def test_bilateral_is_the_direct_sum(x, sigma_space, sigma_range, border, distan
     assert np.abs(result.reshape(samples.shape).astype(np.float64) - np.array(exact)).max() <= tolerance
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(images(), st.integers(0, 5), st.floats(0.01, 1), borders())
 def test_guided_follows_the_paper(x, radius, eps, border):
     eps *= 1000 if x.dtype == np.uint8 else 1

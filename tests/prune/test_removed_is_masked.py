@@ -11,7 +11,7 @@ from codesign.prune import channel_groups, plan_from_indices, prune
 from codesign.testing import cuts, prunable_networks
 from codesign.testing.prune import Block
 
-SETTINGS = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+SETTINGS = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 
 
 def image(seed: int, batch: int = 2) -> torch.Tensor:

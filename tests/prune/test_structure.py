@@ -33,7 +33,6 @@ observations = st.tuples(st.integers(1, 40), st.integers(1, 6)).flatmap(
 
 
 @given(observations, st.floats(-1e5, 1e5), st.lists(st.integers(0, 40), max_size=4), st.randoms())
-@settings(deadline=None)
 def test_batches_and_workers_in_any_order_give_the_covariance_of_all_observations(x, offset, cuts, random):
     x = x + offset
     batches = np.split(x, sorted({cut for cut in cuts if cut < len(x)}))

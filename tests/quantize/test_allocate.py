@@ -73,7 +73,7 @@ def test_empirical_is_never_worse_and_every_error_is_real(bits, scale, numbers):
             assert (found["empirical"].mse <= allocation.mse * (1 + 1e-6)).all(), method
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 7), st.floats(0.1, 3))
 def test_no_format_and_clip_of_a_fine_grid_is_better(seed, bits, spread):
     rng = np.random.default_rng(seed)

@@ -37,7 +37,7 @@ def oracle(steps, group_loss):
 
 
 @pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_four_layers_equal_enumeration(graph, seed):
     groups = 1 + max(g for pair in graph for g in pair if g is not None)
@@ -51,7 +51,7 @@ def test_four_layers_equal_enumeration(graph, seed):
     np.testing.assert_allclose(solution.loss, expected[apart, 1], rtol=0, atol=1e-12)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1), graph=st.sampled_from(list(GRAPHS.values())))
 def test_each_choice_costs_what_the_solution_says(seed, graph):
     groups = 1 + max(g for pair in graph for g in pair if g is not None)

@@ -17,7 +17,7 @@ def sampled(space, rng, count):
     return [tuple(int(rng.integers(n)) for n in space.sizes) for _ in range(count)]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(spaces(), st.integers(0, 2**32 - 1))
 def test_effects_are_differences_of_the_mean(space, seed):
     rng = np.random.default_rng(seed)
@@ -33,7 +33,7 @@ def test_effects_are_differences_of_the_mean(space, seed):
         np.testing.assert_allclose(effects[d][plain], expected[plain], atol=1e-6)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(spaces(), st.integers(0, 2**32 - 1))
 def test_what_was_measured_is_known_better_than_what_was_not_and_never_worse_than_its_noise(space, seed):
     rng = np.random.default_rng(seed)

@@ -34,7 +34,7 @@ def drawn_tables(space, seed):
     return [rng.random(shape_of(space, layer)) for layer in space.layers]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(spaces(), st.integers(0, 2**32 - 1))
 def test_differences_give_every_design_its_cost(space, seed):
     cost = cost_of(space, drawn_tables(space, seed))

@@ -129,7 +129,7 @@ def test_a_key_under_two_names_is_given_twice():
         sweep(NETWORK, EDGE, {"macs.rows": [8], "array.rows": [16]})
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40))
 def test_the_front_is_what_no_row_beats(values):
     frame = pd.DataFrame(values, columns=["latency_s", "energy_j", "utilisation"]).assign(why="")

@@ -10,7 +10,7 @@ from codesign.prune import channel_groups, prune
 from codesign.testing import cuts, prunable_networks
 from tests.workload.frozen import numbers
 
-SETTINGS = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+SETTINGS = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 IMAGE = torch.zeros(1, 3, 4, 4, dtype=torch.float64)
 
 
