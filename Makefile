@@ -12,7 +12,7 @@ WORKERS ?= 2
 
 # Processes of the tests, and seeds of the runs in which the last bits of every matrix product differ.
 JOBS ?= 2
-DISTURB ?= 1 2 3
+DISTURB ?= 1
 
 .PHONY: demo test bench page clean
 

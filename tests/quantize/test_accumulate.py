@@ -63,6 +63,7 @@ def test_chunks_are_float32_sums_in_order_rounded_at_their_ends(name, chunk):
     assert np.array_equal(matmul(a, b, name, chunk=chunk), total.astype(np.float32))
 
 
+@pytest.mark.exact_products("multiples of 2^-18 below 2^35: their sums are exact in float64")
 def test_a_wide_accumulator_is_the_matrix_product():
     a, b = _random(20, 300, 30)
     assert np.allclose(matmul(a, b, "float32", chunk=32), a.astype(np.float64) @ b, rtol=1e-5, atol=1e-5)
