@@ -10,7 +10,7 @@ from codesign.cost.mac import FITS, mac_area_um2, mac_energy_pj, macs_per_256_cy
 from codesign.cost.machine import accelerator_rows, area_um2, dataflow_mask, mac_columns, mac_unit, machines_of
 from codesign.cost.memory import MemoryUse
 from codesign.cost.options import OptionTable, option_table
-from codesign.cost.report import Bound, Cost, CostReport, LayerCost, owner_of
+from codesign.cost.report import Bound, Cost, CostReport, LayerCost
 from codesign.cost.scales import NO_SCALES, Scales
 from codesign.cost.simulate import simulate
 from codesign.cost.steps import REFUSALS, StepWork, best_mappings, price_steps, step_work
@@ -50,7 +50,6 @@ __all__ = [
     "macs_per_256_cycles",
     "native_area_um2",
     "option_table",
-    "owner_of",
     "price_steps",
     "products",
     "scalesim",

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codesign.cost.report import owner_of
 from codesign.cost.scales import NO_SCALES, Scales
 from codesign.cost.simulate import price
 from codesign.cost.work import PHASES, lower
@@ -16,7 +15,7 @@ from codesign.design import LayerFormats
 from codesign.errors import CostError, did_you_mean
 from codesign.hardware import Accelerator
 from codesign.optimizers import Optimizer
-from codesign.workload import Convolution, Layer, Linear, Workload
+from codesign.workload import Layer, WeightLayer, Workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +66,7 @@ def option_table(
     counts_of = {name: tuple(levels.get(name, (group.channels,))) for name, group in groups.items()}
     parts: dict[str, list[Layer]] = {name: [] for name in workload.weight_layers}
     for layer in workload.layers:
-        parts[owner_of(layer)].append(layer)
+        parts[layer.owner].append(layer)
 
     options: list[tuple[Layer, LayerFormats]] = []
     places: list[tuple[str, tuple[int, int, int]]] = []  # of each option
@@ -114,7 +113,7 @@ def _followed(layer: str, groups: Collection[str], levels: Mapping[str, Sequence
     return several[0] if several else min(groups)
 
 
-def _check_groups(part: Layer, owner: Convolution | Linear, levels: Mapping[str, Sequence[int]]) -> None:
+def _check_groups(part: Layer, owner: WeightLayer, levels: Mapping[str, Sequence[int]]) -> None:
     foreign = [group for group in (part.reads | part.writes) - (owner.reads | owner.writes) if len(levels[group]) > 1]
     if foreign:
         raise CostError(
@@ -127,7 +126,7 @@ def _add_options(
     options: list[tuple[Layer, LayerFormats]],
     places: list[tuple[str, tuple[int, int, int]]],
     part: Layer,
-    owner: Convolution | Linear,
+    owner: WeightLayer,
     levels: Mapping[str, tuple[int, ...]],
     formats: Sequence[LayerFormats],
 ) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar, assert_never
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from codesign.cost.scales import Scales
 from codesign.design import DesignPoint, LayerFormats
 from codesign.hardware import Accelerator
 from codesign.optimizers import Optimizer
-from codesign.workload import Convolution, Embedding, Layer, Linear, Matmul, Phase, VectorOp, Workload
+from codesign.workload import Layer, Phase, Workload
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -169,7 +169,7 @@ class CostReport:
             found.append(
                 LayerCost(
                     layer=layer.name,
-                    owner=owner_of(layer),
+                    owner=layer.owner,
                     phase=phases[key[1]],
                     cost=self._sum(where),
                     mappings=tuple(self._mapping(i) for i in where if self.mappings["order"][i] >= 0),
@@ -184,7 +184,7 @@ class CostReport:
 
     def by_owner(self) -> dict[str, Cost]:
         """Cost per weight layer with everything that belongs to it: norms, activations, pools, attention products."""
-        owners = [owner_of(self.network.layers[i]) for i in self.layer_numbers.tolist()]
+        owners = [self.network.layers[i].owner for i in self.layer_numbers.tolist()]
         return {name: self._sum(where) for name, where in _places(owners)}
 
     def by_phase(self) -> dict[Phase, Cost]:
@@ -220,23 +220,12 @@ class CostReport:
         return f"{DATAFLOWS[m['dataflow'][i]]} {ORDERS[m['order'][i]]} {together}{tile}"
 
 
-def owner_of(layer: Layer) -> str:
-    """The weight layer that a layer belongs to."""
-    match layer:
-        case Convolution() | Linear():
-            return layer.name
-        case Matmul() | Embedding() | VectorOp():
-            return layer.owner
-        case _:
-            assert_never(layer)
-
-
 def formats_at(point: DesignPoint) -> Callable[[Layer], LayerFormats]:
     """Formats of each layer: its own, else its owner's, else the default."""
     named = dict(point.formats)
     if not named:
         return lambda layer: point.default
-    return lambda layer: named.get(layer.name) or named.get(owner_of(layer)) or point.default
+    return lambda layer: named.get(layer.name) or named.get(layer.owner) or point.default
 
 
 def _places(keys: Sequence[Key]) -> Iterable[tuple[Key, list[int]]]:

@@ -17,7 +17,6 @@ from codesign.cost import (
     lower,
     mac_unit,
     native_area_um2,
-    owner_of,
 )
 from codesign.design import LayerFormats, Role, uniform
 from codesign.errors import CostError
@@ -67,7 +66,7 @@ def _document(
         "workload": network.name,
         "accelerator": accelerator.name,
         "optimizer": optimizer.value,
-        "groups": [[network.layers[i].name, owner_of(network.layers[i]), _PHASES[j].value] for i, j in groups],
+        "groups": [[network.layers[i].name, network.layers[i].owner, _PHASES[j].value] for i, j in groups],
         "phases": [phase.value for phase in Phase],
         "roles": [role.value for role in Role],
         "keeps": keeps,
