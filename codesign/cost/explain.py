@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import assert_never
 
 from codesign.cost.report import CostReport
 from codesign.cost.simulate import simulate
+from codesign.cost.vector import is_fusable
 from codesign.design import DesignPoint, LayerFormats
 from codesign.errors import CostError
 from codesign.formats import FloatFormat
 from codesign.hardware import Accelerator, Dataflow
-from codesign.workload import Convolution, Embedding, Layer, Linear, Matmul, Phase, VectorKind, VectorOp
+from codesign.workload import Phase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,40 +113,9 @@ def _lever(name: str, report: CostReport) -> Lever:
 
 
 def _fused(report: CostReport) -> Lever:
-    fusable = {layer.name for layer in report.network.layers if _is_fusable(layer)}
+    fusable = {layer.name for layer in report.network.layers if is_fusable(layer)}
     rows = {(row.layer, row.phase): 0.0 if row.layer in fusable else row.cost.latency_s for row in report.rows}
     return Lever(name="elementwise work fused", latency_s=sum(rows.values()), row_latency_s=rows)
-
-
-def _is_fusable(layer: Layer) -> bool:
-    """Work that reads one tensor and writes one of the same size can be done on the way from array to memory."""
-    match layer:
-        case VectorOp():
-            return _is_elementwise(layer.kind)
-        case Convolution() | Linear() | Matmul() | Embedding():
-            return False
-        case _:
-            assert_never(layer)
-
-
-def _is_elementwise(kind: VectorKind) -> bool:
-    match kind:
-        case VectorKind.ACTIVATION | VectorKind.ADD | VectorKind.DROPOUT:
-            return True
-        case (
-            VectorKind.BATCH_NORM
-            | VectorKind.ROW_NORM
-            | VectorKind.MAX_POOL
-            | VectorKind.REDUCE
-            | VectorKind.MULTIPLY
-            | VectorKind.CONCATENATE
-            | VectorKind.SOFTMAX
-            | VectorKind.FORK
-            | VectorKind.LOSS
-        ):
-            return False
-        case _:
-            assert_never(kind)
 
 
 def best_lever(found: Sequence[Lever], layer: str, phase: Phase, now_s: float) -> tuple[str, float]:

@@ -8,17 +8,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from codesign.design import Role
-from codesign.workload import (
-    Convolution,
-    Embedding,
-    GemmShape,
-    Layer,
-    Linear,
-    Matmul,
-    Phase,
-    VectorOp,
-    gemm_of,
-)
+from codesign.workload import GemmShape, Layer, Phase, gemm_of, layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,19 +51,19 @@ def products(layer: Layer, batch: int) -> tuple[Product, ...]:
     None for layers whose work are passes of the vector unit.
     """
     match layer:
-        case Convolution():
+        case layers.Convolution():
             return _convolution(layer, batch)
-        case Linear():
+        case layers.Linear():
             return _linear(layer, batch)
-        case Matmul():
+        case layers.Matmul():
             return _matmul(layer, batch)
-        case Embedding() | VectorOp():
+        case layers.Embedding() | layers.VectorOp():
             return ()
         case _:
             assert_never(layer)
 
 
-def _linear(layer: Linear, batch: int) -> tuple[Product, ...]:
+def _linear(layer: layers.Linear, batch: int) -> tuple[Product, ...]:
     forward = GemmShape(m=layer.rows * batch, n=layer.out_features, k=layer.in_features)
     found = [Product(phase=Phase.FORWARD, gemm=forward, roles=_FORWARD)]
     if layer.needs_input_grad:
@@ -82,7 +72,7 @@ def _linear(layer: Linear, batch: int) -> tuple[Product, ...]:
     return tuple(found)
 
 
-def _matmul(layer: Matmul, batch: int) -> tuple[Product, ...]:
+def _matmul(layer: layers.Matmul, batch: int) -> tuple[Product, ...]:
     """Both operands are activations, and both get a gradient."""
     m, n, k, repeats = layer.m, layer.n, layer.k, layer.count * batch
     a, e = Role.ACTIVATION, Role.ERROR
@@ -105,7 +95,7 @@ class _Windows:
     groups: int
 
 
-def _convolution(layer: Convolution, batch: int) -> tuple[Product, ...]:
+def _convolution(layer: layers.Convolution, batch: int) -> tuple[Product, ...]:
     outer, inner = layer.in_channels // layer.groups, layer.out_channels // layer.groups
     if not layer.transposed:
         windows = _Windows(
@@ -124,7 +114,9 @@ def _convolution(layer: Convolution, batch: int) -> tuple[Product, ...]:
     return (*found, _correlate(layer, windows, batch, (Role.ERROR, Role.ACTIVATION, Role.GRADIENT)))
 
 
-def _gather(layer: Convolution, windows: _Windows, batch: int, phase: Phase, roles: tuple[Role, Role, Role]) -> Product:
+def _gather(
+    layer: layers.Convolution, windows: _Windows, batch: int, phase: Phase, roles: tuple[Role, Role, Role]
+) -> Product:
     """y from x: each output pixel reads all taps of its window."""
     taps = math.prod(layer.kernel)
     gemm = GemmShape(m=batch * math.prod(windows.y_size), n=windows.y_channels, k=windows.x_channels * taps)
@@ -132,7 +124,7 @@ def _gather(layer: Convolution, windows: _Windows, batch: int, phase: Phase, rol
     return Product(phase=phase, gemm=gemm, repeats=windows.groups, roles=roles, image=image)
 
 
-def _correlate(layer: Convolution, windows: _Windows, batch: int, roles: tuple[Role, Role, Role]) -> Product:
+def _correlate(layer: layers.Convolution, windows: _Windows, batch: int, roles: tuple[Role, Role, Role]) -> Product:
     """dW from x and dy: contracts over all output pixels of the batch."""
     taps = math.prod(layer.kernel)
     gemm = GemmShape(m=windows.x_channels * taps, n=windows.y_channels, k=batch * math.prod(windows.y_size))
@@ -140,7 +132,7 @@ def _correlate(layer: Convolution, windows: _Windows, batch: int, roles: tuple[R
     return Product(phase=Phase.WEIGHT_GRAD, gemm=gemm, repeats=windows.groups, roles=roles, image=image)
 
 
-def _image(layer: Convolution, windows: _Windows, *, transposed: bool) -> Image:
+def _image(layer: layers.Convolution, windows: _Windows, *, transposed: bool) -> Image:
     return Image(
         transposed=transposed,
         out_rows=windows.y_size[0],
@@ -174,7 +166,7 @@ def _residues(size: int, kernel: int, stride: int, padding: int, dilation: int) 
 
 
 def _scatter(
-    layer: Convolution, windows: _Windows, batch: int, phase: Phase, roles: tuple[Role, Role, Role]
+    layer: layers.Convolution, windows: _Windows, batch: int, phase: Phase, roles: tuple[Role, Role, Role]
 ) -> list[Product]:
     """x from y: the transposed convolution, as one dense convolution for each remainder of a pixel by the stride.
 

@@ -15,7 +15,7 @@ from codesign.design import LayerFormats
 from codesign.errors import CostError, did_you_mean
 from codesign.hardware import Accelerator
 from codesign.optimizers import Optimizer
-from codesign.workload import Convolution, Layer, Linear, Workload
+from codesign.workload import Layer, WeightLayer, Workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +113,7 @@ def _followed(layer: str, groups: Collection[str], levels: Mapping[str, Sequence
     return several[0] if several else min(groups)
 
 
-def _check_groups(part: Layer, owner: Convolution | Linear, levels: Mapping[str, Sequence[int]]) -> None:
+def _check_groups(part: Layer, owner: WeightLayer, levels: Mapping[str, Sequence[int]]) -> None:
     foreign = [group for group in (part.reads | part.writes) - (owner.reads | owner.writes) if len(levels[group]) > 1]
     if foreign:
         raise CostError(
@@ -126,7 +126,7 @@ def _add_options(
     options: list[tuple[Layer, LayerFormats]],
     places: list[tuple[str, tuple[int, int, int]]],
     part: Layer,
-    owner: Convolution | Linear,
+    owner: WeightLayer,
     levels: Mapping[str, tuple[int, ...]],
     formats: Sequence[LayerFormats],
 ) -> None:

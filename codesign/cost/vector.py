@@ -1,4 +1,5 @@
-"""Passes of the vector unit: how often each kind of work reads and writes its tensors, and how many operations it takes.
+"""Passes of the vector unit: how often each kind of work reads and writes its tensors, how many operations it takes, and
+what stays in memory for the backward pass.
 
 A tensor that does not fit on the chip passes through DRAM once for each pass; statistics over a batch take a pass of
 their own, statistics over a row do not. What a pass moves is counted in numbers of each role: formats come later.
@@ -11,7 +12,7 @@ from functools import cache
 from typing import NamedTuple, assert_never
 
 from codesign.optimizers import Optimizer
-from codesign.workload import Convolution, Embedding, Layer, Linear, Matmul, Phase, VectorKind, VectorOp
+from codesign.workload import Layer, Phase, VectorKind, layers
 
 
 class Pass(NamedTuple):  # made by the thousand: a tuple takes a third of the time of a dataclass
@@ -83,18 +84,78 @@ def _accesses(kind: VectorKind) -> _Accesses:
 def passes(layer: Layer, batch: int, optimizer: Optimizer) -> list[Pass]:
     """The passes of one training step, the update of its parameters last. Weight layers have no other."""
     match layer:
-        case Convolution() | Linear() | Matmul():
+        case layers.Convolution() | layers.Linear() | layers.Matmul():
             found = []
-        case Embedding():
+        case layers.Embedding():
             found = _embedding(layer, batch)
-        case VectorOp():
+        case layers.VectorOp():
             found = _vector_op(layer, batch)
         case _:
             assert_never(layer)
     return [*found, _update(layer.parameters, optimizer)] if layer.parameters else found
 
 
-def _vector_op(layer: VectorOp, batch: int) -> list[Pass]:
+def keeps(layer: Layer) -> tuple[bool, bool, int]:
+    """What stays in memory from forward to backward: (its inputs, its output, mask bits per output element)."""
+    match layer:
+        case layers.Convolution() | layers.Linear() | layers.Matmul():
+            return True, False, 0
+        case layers.Embedding():
+            return False, False, 0
+        case layers.VectorOp():
+            return _kept_by(layer.kind) if layer.needs_input_grad or layer.parameters else (False, False, 0)
+        case _:
+            assert_never(layer)
+
+
+def _kept_by(kind: VectorKind) -> tuple[bool, bool, int]:
+    match kind:
+        case VectorKind.BATCH_NORM | VectorKind.ROW_NORM | VectorKind.MULTIPLY | VectorKind.LOSS:
+            return True, False, 0
+        case VectorKind.ACTIVATION | VectorKind.SOFTMAX:
+            return False, True, 0
+        case VectorKind.MAX_POOL:
+            return False, False, 8
+        case VectorKind.DROPOUT:
+            return False, False, 1
+        case VectorKind.REDUCE | VectorKind.ADD | VectorKind.CONCATENATE | VectorKind.FORK:
+            return False, False, 0
+        case _:
+            assert_never(kind)
+
+
+def is_fusable(layer: Layer) -> bool:
+    """Work that reads one tensor and writes one of the same size can be done on the way from array to memory."""
+    match layer:
+        case layers.VectorOp():
+            return _is_elementwise(layer.kind)
+        case layers.Convolution() | layers.Linear() | layers.Matmul() | layers.Embedding():
+            return False
+        case _:
+            assert_never(layer)
+
+
+def _is_elementwise(kind: VectorKind) -> bool:
+    match kind:
+        case VectorKind.ACTIVATION | VectorKind.ADD | VectorKind.DROPOUT:
+            return True
+        case (
+            VectorKind.BATCH_NORM
+            | VectorKind.ROW_NORM
+            | VectorKind.MAX_POOL
+            | VectorKind.REDUCE
+            | VectorKind.MULTIPLY
+            | VectorKind.CONCATENATE
+            | VectorKind.SOFTMAX
+            | VectorKind.FORK
+            | VectorKind.LOSS
+        ):
+            return False
+        case _:
+            assert_never(kind)
+
+
+def _vector_op(layer: layers.VectorOp, batch: int) -> list[Pass]:
     x, y = layer.in_elements * batch, layer.out_elements * batch
     if layer.kind is VectorKind.FORK:
         return _fork(layer, x)
@@ -123,7 +184,7 @@ def _vector_op(layer: VectorOp, batch: int) -> list[Pass]:
     return found
 
 
-def _fork(layer: VectorOp, x: int) -> list[Pass]:
+def _fork(layer: layers.VectorOp, x: int) -> list[Pass]:
     """The sum of the readers' errors, two at a time."""
     if not layer.needs_input_grad:
         return []
@@ -131,7 +192,7 @@ def _fork(layer: VectorOp, x: int) -> list[Pass]:
     return [Pass(phase=Phase.INPUT_GRAD, operations=sums * x, error=3 * sums * x)]
 
 
-def _embedding(layer: Embedding, batch: int) -> list[Pass]:
+def _embedding(layer: layers.Embedding, batch: int) -> list[Pass]:
     """Look-ups, and the gradient added into the rows that were looked up."""
     elements = layer.out_elements * (1 if layer.shared else batch)
     return [

@@ -20,7 +20,7 @@ from codesign.design import LayerFormats, Role
 from codesign.errors import CostError
 from codesign.formats import FloatFormat
 from codesign.optimizers import Optimizer
-from codesign.workload import Convolution, Embedding, Layer, Linear, Matmul, Phase, VectorOp
+from codesign.workload import Layer, Phase
 
 Ints = npt.NDArray[np.int64]
 Columns = dict[str, np.ndarray]
@@ -168,17 +168,13 @@ _Table = list[tuple[int, ...]]
 def _rows_of(layer: Layer, batch: int, optimizer: Optimizer) -> tuple[_Table, _Table]:
     """Products and passes of one layer as whole numbers: the rows of the two tables of `lower`."""
     of_passes = [_pass_row(each) for each in passes(layer, batch, optimizer)]
-    match layer:
-        case Convolution() | Linear() | Matmul():
-            return _product_rows(layer, batch), of_passes
-        case Embedding() | VectorOp():  # none; looking that up would take longer than their passes
-            return [], of_passes
-        case _:
-            assert_never(layer)
+    if not layer.macs:  # no products; looking that up would take longer than the passes
+        return [], of_passes
+    return _product_rows(layer, batch), of_passes
 
 
 @lru_cache(maxsize=4096)
-def _product_rows(layer: Convolution | Linear | Matmul, batch: int) -> _Table:
+def _product_rows(layer: Layer, batch: int) -> _Table:
     return [_product_row(product) for product in products(layer, batch)]
 
 

@@ -1,7 +1,8 @@
 """Which operations there are: every ATen operation that a network may use belongs to one kind.
 
-A kind says what an operation is to the channels (`rules.py`) and to the cost (`codesign/workload/lowering.py`); both
-decide by an exhaustive match. Operations that torch itself is made of (`linear`, `dropout`) are seen as a whole.
+A kind says what an operation costs: `codesign/workload/lowering.py` decides by an exhaustive match. What it says about
+channels is decided by its name in `rules.py`. Operations that torch makes of others (`linear`, `dropout`) are seen as a
+whole.
 """
 
 from __future__ import annotations

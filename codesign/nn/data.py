@@ -19,7 +19,6 @@ import numpy as np
 from codesign.errors import DataError, did_you_mean
 
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # where Debian's dataset-fashion-mnist puts its files
-NAMES = ("digits", "fashion-mnist", "cifar10", "cifar100")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,20 +44,23 @@ class Dataset:
         return channels, height, width
 
 
+_NAMED: dict[str, Callable[[Path | None], Dataset]] = {
+    "digits": lambda folder: _digits(),
+    "fashion-mnist": lambda folder: _fashion_mnist(folder or FASHION_FOLDER),
+    "cifar10": lambda folder: _cifar("cifar10", folder),
+    "cifar100": lambda folder: _cifar("cifar100", folder),
+}
+NAMES = tuple(_NAMED)
+
+
 def load_dataset(name: str, folder: str | Path | None = None) -> Dataset:
     """The data set `name`: one of `NAMES`, `imagefolder:DIR`, `npz:FILE` or `module:function`.
 
     folder : where the files of fashion-mnist, cifar10 and cifar100 lie
     """
     where = Path(folder) if folder else None
-    if name == "digits":
-        return _digits()
-    if name == "fashion-mnist":
-        return _fashion_mnist(where or FASHION_FOLDER)
-    if name in ("cifar10", "cifar100"):
-        if where is None:
-            raise DataError(f"data set '{name}' needs a folder; put the python archive there and set data.folder")
-        return _cifar(name, where)
+    if name in _NAMED:
+        return _NAMED[name](where)
     kind, _, rest = name.partition(":")
     if kind == "imagefolder" and rest:
         return _image_folder(Path(rest))
@@ -156,8 +158,10 @@ class _NumbersOnly(pickle.Unpickler):
         raise DataError(f"the archive asks for {module}.{name}, which a CIFAR archive does not need; fetch it again")
 
 
-def _cifar(name: str, folder: Path) -> Dataset:
+def _cifar(name: str, folder: Path | None) -> Dataset:
     """Krizhevsky 2009: the standard python version, packed (cifar-10-python.tar.gz) or unpacked."""
+    if folder is None:
+        raise DataError(f"data set '{name}' needs a folder; put the python archive there and set data.folder")
     packed, unpacked, train_files, test_file, key = {
         "cifar10": (
             "cifar-10-python.tar.gz",

@@ -1,6 +1,7 @@
 """What is computed: layers, phases, channel groups, whole networks. Only reading a torch module imports torch."""
 
 from codesign.network import ChannelGroup
+from codesign.workload import layers
 from codesign.workload.builtin import builtin_workload, workload_names
 from codesign.workload.gemm import GemmShape, Phase, gemm_of
 from codesign.workload.layers import (
@@ -33,6 +34,7 @@ __all__ = [
     "Workload",
     "builtin_workload",
     "gemm_of",
+    "layers",
     "single_convolution",
     "single_linear",
     "workload_names",

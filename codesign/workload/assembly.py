@@ -6,22 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import assert_never
 
 from codesign.errors import ModelError
 from codesign.network import ChannelGroup
-from codesign.workload.layers import (
-    NOTHING,
-    AttachedLayer,
-    Convolution,
-    Embedding,
-    Extent,
-    Layer,
-    Linear,
-    Matmul,
-    VectorKind,
-    VectorOp,
-)
+from codesign.workload.layers import NOTHING, AttachedLayer, Extent, Layer, VectorKind, VectorOp, WeightLayer
 
 ONE = Extent((), 1)
 
@@ -101,14 +89,14 @@ class Assembly:
 
         groups : key of an extent -> its group; a key without one stands for a constant and cannot be
         """
-        if not any(isinstance(layer, Convolution | Linear) for layer in self._layers):
+        if not any(isinstance(layer, WeightLayer) for layer in self._layers):
             raise ModelError(f"network '{name}' has no convolution and no linear layer")
         for output in outputs:
             self.vector(VectorKind.LOSS, (output,), "loss", ONE)
         known = groups()
         layers = [_resolved(layer, known) for layer in self._with_forks()]
-        owners = {layer.name: layer for layer in layers if isinstance(layer, Convolution | Linear)}
-        owned = tuple(layer if isinstance(layer, Convolution | Linear) else _owned(layer, owners) for layer in layers)
+        owners = {layer.name: layer for layer in layers if isinstance(layer, WeightLayer)}
+        owned = tuple(layer if isinstance(layer, WeightLayer) else _owned(layer, owners) for layer in layers)
         return owned, tuple(dict.fromkeys(known.values()))
 
     def _with_forks(self) -> list[Layer]:
@@ -149,32 +137,10 @@ def _resolved(layer: Layer, groups: Mapping[str, ChannelGroup]) -> Layer:
         return Extent(tuple(terms.items()), constant)
 
     now = {group.name: group.channels for group in groups.values()}
-    match layer:
-        case Convolution():
-            return replace(layer, inputs=named(layer.inputs, fixed=True), outputs=named(layer.outputs, fixed=True))
-        case Linear():
-            vectors = named(layer.vectors)
-            return replace(
-                layer,
-                inputs=named(layer.inputs, fixed=True),
-                outputs=named(layer.outputs, fixed=True),
-                vectors=vectors,
-                rows=vectors.of(now),
-            )
-        case Embedding():
-            return replace(layer, outputs=named(layer.outputs, fixed=True))
-        case Matmul():
-            count, m, n, k = (named(extent) for extent in layer.extents)
-            return replace(layer, extents=(count, m, n, k)).resized(now)
-        case VectorOp():
-            return replace(
-                layer, inputs=named(layer.inputs), outputs=named(layer.outputs), weights=named(layer.weights)
-            ).resized(now)
-        case _:
-            assert_never(layer)
+    return layer.renamed(lambda extent: named(extent, fixed=True), named).resized(now)
 
 
-def _owned(layer: AttachedLayer, owners: Mapping[str, Convolution | Linear]) -> AttachedLayer:
+def _owned(layer: AttachedLayer, owners: Mapping[str, WeightLayer]) -> AttachedLayer:
     """With the owner that it has if that one knows its channels, else the first one that does, else the first."""
     needs = layer.reads | layer.writes
     if layer.owner and needs <= owners[layer.owner].reads | owners[layer.owner].writes:

@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from codesign.network import ChannelGroup
 from codesign.workload.assembly import Assembly, Made, total
 from codesign.workload.channels import Channels
-from codesign.workload.layers import NOTHING, Convolution, Embedding, Extent, Layer, Linear, Matmul, VectorKind
+from codesign.workload.layers import (
+    NOTHING,
+    ChannelLayer,
+    Convolution,
+    Embedding,
+    Extent,
+    Layer,
+    Linear,
+    Matmul,
+    VectorKind,
+)
 from codesign.workload.network import Workload
 from codesign.workload.shapes import BATCH, Atom, Dim, Shape, extent_of, has_batch, size_of
 
@@ -41,10 +51,10 @@ class Builder:
     def __init__(self) -> None:
         self.channels = Channels()
         self._assembly = Assembly()
-        self._outputs: dict[str, Layer] = {}
+        self._outputs: dict[str, ChannelLayer] = {}
 
     def _add(self, layer: Layer, shape: Shape, owner: str) -> Tensor:
-        if not isinstance(layer, Matmul):
+        if isinstance(layer, ChannelLayer):
             self._outputs[layer.name] = layer
         return _tensor(self._assembly.add(layer, extent_of(shape), owner), shape)
 
@@ -174,12 +184,8 @@ class Builder:
         channels = self.channels
         writers: dict[str, dict[str, int]] = {}
         for name, layer in self._outputs.items():
-            match layer:
-                case Convolution() | Linear() | Embedding():
-                    terms = total([layer.outputs]).terms
-                    writers.setdefault(channels.root(name), {})[name] = int(terms[0][1])
-                case _:
-                    raise TypeError(type(layer))
+            terms = total([layer.outputs]).terms
+            writers.setdefault(channels.root(name), {})[name] = int(terms[0][1])
         made = {}
         for root in channels.roots():
             layers, why = writers.get(root, {}), channels.pinned.get(root, "")

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
@@ -50,6 +50,7 @@ class Extent:
 
 
 NOTHING = Extent()
+Rename = Callable[[Extent], Extent]  # from the keys of a network that is being built to names of channel groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +138,10 @@ class Convolution:
     def out_elements(self) -> int:
         """Output numbers of one example."""
         return self.out_channels * math.prod(self.out_size)
+
+    def renamed(self, channels: Rename, sizes: Rename) -> Convolution:
+        """With its extents renamed: those of its own channels by `channels`, any other by `sizes`."""
+        return replace(self, inputs=channels(self.inputs), outputs=channels(self.outputs))
 
     def resized(self, channels: Mapping[str, int]) -> Convolution:
         """The same convolution between groups of other sizes; a depthwise one keeps one group per channel."""
@@ -232,13 +237,17 @@ class Linear:
         """Output numbers of one example."""
         return self.rows * self.out_features
 
+    def renamed(self, channels: Rename, sizes: Rename) -> Linear:
+        """With its extents renamed: those of its own channels by `channels`, any other by `sizes`."""
+        return replace(self, inputs=channels(self.inputs), outputs=channels(self.outputs), vectors=sizes(self.vectors))
+
     def resized(self, channels: Mapping[str, int]) -> Linear:
         """The same layer between groups of other sizes."""
         return replace(
             self,
             in_features=self.inputs.of(channels),
             out_features=self.outputs.of(channels),
-            rows=self.vectors.of(channels) if self.vectors.terms else self.rows,
+            rows=self.rows if self.vectors == NOTHING else self.vectors.of(channels),
         )
 
 
@@ -289,6 +298,11 @@ class Matmul:
     def out_elements(self) -> int:
         """Output numbers of one example."""
         return self.count * self.m * self.n
+
+    def renamed(self, channels: Rename, sizes: Rename) -> Matmul:
+        """With its extents renamed: all by `sizes`, since it has no channels of its own."""
+        count, m, n, k = (sizes(extent) for extent in self.extents)
+        return replace(self, extents=(count, m, n, k))
 
     def resized(self, channels: Mapping[str, int]) -> Matmul:
         """The same products on groups of other sizes."""
@@ -345,9 +359,18 @@ class Embedding:
         return 0
 
     @property
+    def in_elements(self) -> int:
+        """None: indices are not counted."""
+        return 0
+
+    @property
     def out_elements(self) -> int:
         """Output numbers of one example."""
         return self.rows * self.width
+
+    def renamed(self, channels: Rename, sizes: Rename) -> Embedding:
+        """With its extents renamed: those of its own channels by `channels`, any other by `sizes`."""
+        return replace(self, outputs=channels(self.outputs))
 
     def resized(self, channels: Mapping[str, int]) -> Embedding:
         """The same table with vectors of another width."""
@@ -410,6 +433,10 @@ class VectorOp:
         """Not counted: matrix products only."""
         return 0
 
+    def renamed(self, channels: Rename, sizes: Rename) -> VectorOp:
+        """With its extents renamed: all by `sizes`, since it has no channels of its own."""
+        return replace(self, inputs=sizes(self.inputs), outputs=sizes(self.outputs), weights=sizes(self.weights))
+
     def resized(self, channels: Mapping[str, int]) -> VectorOp:
         """The same work on groups of other sizes."""
         return replace(
@@ -420,8 +447,9 @@ class VectorOp:
         )
 
 
-WeightLayer = Convolution | Linear
-AttachedLayer = Matmul | Embedding | VectorOp  # has an owner
+WeightLayer = Convolution | Linear  # its own owner
+AttachedLayer = Matmul | Embedding | VectorOp  # belongs to a weight layer
+ChannelLayer = WeightLayer | Embedding  # its outputs are channels that a group may be named after
 Layer = WeightLayer | AttachedLayer
 
 

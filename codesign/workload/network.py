@@ -9,7 +9,7 @@ from typing import Any
 
 from codesign.errors import ModelError, did_you_mean
 from codesign.network import ChannelGroup
-from codesign.workload.layers import Convolution, Embedding, Layer, Linear, WeightLayer
+from codesign.workload.layers import ChannelLayer, Layer, WeightLayer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class Workload:
     @property
     def weight_layers(self) -> dict[str, WeightLayer]:
         """Convolutions and linear layers by name, in order of execution."""
-        return {layer.name: layer for layer in self.layers if isinstance(layer, Convolution | Linear)}
+        return {layer.name: layer for layer in self.layers if isinstance(layer, WeightLayer)}
 
     @property
     def parameters(self) -> int:
@@ -73,7 +73,7 @@ class Workload:
         What reads, normalises or is tied to those channels follows. Counts that contradict each other within one tied
         group, that exceed what is there or leave nothing, and layers that are pinned, raise `ModelError`.
         """
-        layers = {x.name: x for x in self.layers if isinstance(x, Convolution | Linear | Embedding)}
+        layers = {x.name: x for x in self.layers if isinstance(x, ChannelLayer)}
         for layer, kept in channels.items():
             if layer not in layers:
                 raise ModelError(f"workload '{self.name}' has no weight layer '{layer}'{did_you_mean(layer, layers)}")
@@ -87,11 +87,11 @@ class Workload:
                 raise ModelError(f"layer '{layer}': its {width} output channels are fixed: {fixed[0].why_fixed}")
         return self.resized(self._counts({layers[name]: kept for name, kept in channels.items()})) if channels else self
 
-    def _counts(self, wanted: Mapping[WeightLayer | Embedding, int]) -> dict[str, int]:
+    def _counts(self, wanted: Mapping[ChannelLayer, int]) -> dict[str, int]:
         """Channels of every group that leave each layer what it is wanted to have; groups of other layers stay whole."""
         groups = self.channel_groups
         counts = {group.name: group.channels for group in self.groups}
-        decided: dict[str, WeightLayer | Embedding] = {}
+        decided: dict[str, ChannelLayer] = {}
         for layer, kept in sorted(wanted.items(), key=lambda item: len(item[0].writes)):
             open_terms = [(g, m) for g, m in layer.outputs.terms if g not in decided and not groups[g].why_fixed]
             missing = kept - layer.outputs.of(counts)

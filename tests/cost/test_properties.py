@@ -122,7 +122,8 @@ def test_the_products_of_a_convolution_do_at_least_its_useful_work_and_no_insert
 
 @given(st.sampled_from(ThroughputLaw))
 def test_the_native_format_runs_at_one_a_cycle(law):
-    machine = next(x for x in _machines() if x.throughput.law is law)
+    machine = next((x for x in _machines() if x.throughput.law is law), None)
+    assert machine is not None, f"no preset has the law '{law}'; add one to configs/accelerators"
     native = FloatFormat.parse(machine.throughput.native)
     wide = FloatFormat.parse(machine.throughput.native_accumulator)
     assert macs_per_256_cycles(machine, native, native, wide) == 256

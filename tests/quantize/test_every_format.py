@@ -116,7 +116,7 @@ def test_a_number_becomes_what_rational_arithmetic_says(data):
 @given(float_formats(), st.sampled_from(_BOTH))
 def test_the_ends_follow_the_policies(fmt, rounding):
     infinity, nan = round_to_format(np.array([np.inf, np.nan], np.float32), fmt, rounding)
-    assert np.isnan(nan) if fmt.nan_input is NanInput.KEEP else nan == 0
+    assert np.array_equal(nan, {NanInput.KEEP: np.nan, NanInput.ZERO: 0.0}[fmt.nan_input], equal_nan=True)
     overflowed = {Overflow.SATURATE: fmt.max, Overflow.INFINITY: np.inf, Overflow.NAN: np.nan}[fmt.overflow]
     expected = {"overflow": overflowed, "keepinf": np.inf, "infnan": np.nan}[fmt.infinite_input]
     assert np.array_equal(infinity, expected, equal_nan=True)
