@@ -10,20 +10,22 @@ from codesign.network.groups import ChannelGroup
 from codesign.network.kinds import OperationKind
 
 if TYPE_CHECKING:
-    from codesign.network.attention import HeadPrunedAttention, become, make_prunable
+    from codesign.network.attention import HeadPrunedAttention, all_prunable, become, make_prunable
     from codesign.network.labels import Classes, Place, support
     from codesign.network.modes import batch_statistics, evaluating, statistics_kept
     from codesign.network.operations import Operation, Value
+    from codesign.network.products import Product
     from codesign.network.reading import Reading, ReadingMode, read
     from codesign.network.rules import BATCH_NORMS, Findings, tensors
     from codesign.network.stored import Stored, number, stored_tensors
     from codesign.network.trace import Example, NetworkFailure, call, elementwise, watch
 
 _HOME = {
-    "attention": ("HeadPrunedAttention", "become", "make_prunable"),
+    "attention": ("HeadPrunedAttention", "all_prunable", "become", "make_prunable"),
     "labels": ("Classes", "Place", "support"),
     "modes": ("batch_statistics", "evaluating", "statistics_kept"),
     "operations": ("Operation", "Value"),
+    "products": ("Product",),
     "reading": ("Reading", "ReadingMode", "read"),
     "rules": ("BATCH_NORMS", "Findings", "tensors"),
     "stored": ("Stored", "number", "stored_tensors"),
@@ -41,10 +43,12 @@ __all__ = [
     "Operation",
     "OperationKind",
     "Place",
+    "Product",
     "Reading",
     "ReadingMode",
     "Stored",
     "Value",
+    "all_prunable",
     "batch_statistics",
     "become",
     "call",

@@ -212,7 +212,7 @@ def _grouped_transposed(
     else:
         relations.tie(own.reshape(groups, per_group), [0], place)
         outputs = within.repeat(groups)
-        counted = (own, within)
+        counted = (within, own)  # what is summed over stands last
     return Product(place=place, result=(*rows, outputs[None]), fixed=batch, counted=counted, outputs=outputs)
 
 

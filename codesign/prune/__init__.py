@@ -5,11 +5,15 @@
     plan = plan_from_counts(model, groups, found.counts, l1_importance(model))   # which ones stay
     smaller = prune(model, plan)                                       # or prune(model, plan, optimizer, inplace=True)
 
+    plan = choose_channels(model, groups, batches).plan(found.counts)  # those that the next layers miss least, and
+    smaller = prune(model, plan, reconstruct=batches)                  # weights that rebuild the others: no retraining
+
 `found.counts` and every other `counts` map the name of a layer (the torch module's qualified name) to the number of
 output channels that it keeps, as `DesignPoint.channels` does.
 """
 
 from codesign.network import ChannelGroup, elementwise
+from codesign.prune.choice import Choice, RankedUnits, choose_channels
 from codesign.prune.controls import reinitialized, uniform_counts
 from codesign.prune.covariance import Spectrum, StreamingCovariance, components
 from codesign.prune.features import layer_spectra, noise_batches
@@ -31,6 +35,7 @@ from codesign.prune.masks import (
     synflow_masks,
 )
 from codesign.prune.plan import PrunePlan, plan_from_counts, plan_from_indices
+from codesign.prune.reconstruction import ReconstructedLayer, Reconstruction, reconstruct
 from codesign.prune.settings import BatchNormMode, StructureConfig, Tap
 from codesign.prune.store import load_pruned, rebuild, save_pruned, structure_of
 from codesign.prune.structure import FoundStructure, LayerStructure, counts_from_spectra, pca_channel_counts
@@ -40,9 +45,13 @@ __all__ = [
     "BatchNormMode",
     "ChannelGroup",
     "ChannelGroups",
+    "Choice",
     "FoundStructure",
     "LayerStructure",
     "PrunePlan",
+    "RankedUnits",
+    "ReconstructedLayer",
+    "Reconstruction",
     "Spectrum",
     "StreamingCovariance",
     "StructureConfig",
@@ -50,6 +59,7 @@ __all__ = [
     "apply_masks",
     "batch_norm_importance",
     "channel_groups",
+    "choose_channels",
     "components",
     "counts_from_spectra",
     "elementwise",
@@ -67,6 +77,7 @@ __all__ = [
     "random_importance",
     "random_masks",
     "rebuild",
+    "reconstruct",
     "reinitialized",
     "save_pruned",
     "snip_masks",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,8 @@ def layer_spectra(
     Parameters
     ----------
     batches : network inputs: tensors, or tuples or lists whose first item is one (the rest, such as labels, is ignored)
-    config : its tap and batch-norm mode matter here
+    config : its tap, batch-norm mode and observations per channel matter here. Too few observations are an error before
+        any eigenvalue is computed
     """
     halves = _Halves()
     known = dict(model.named_modules())
@@ -138,7 +140,23 @@ def layer_spectra(
             raise ModelError(
                 f"layer '{layer}' was never called as a module, so its feature map is not known; leave it out"
             )
+    seen = {layer: (len(one.mean), one.count + other.count) for layer, (one, other) in halves.streams.items()}
+    check_observations(seen, config)
     return {layer: Spectrum.of(*halves.streams[layer]) for layer in layers}
+
+
+def check_observations(seen: Mapping[str, tuple[int, int]], config: StructureConfig) -> None:
+    """Refuse too few observations. `seen`: layer name -> channels and observations."""
+    lack = {layer: config.observations_per_channel * channels / count for layer, (channels, count) in seen.items()}
+    layer = max(lack, key=lambda name: lack[name])
+    if lack[layer] > 1:
+        channels, count = seen[layer]
+        raise DataError(
+            f"layer '{layer}': {count} observations (images x positions) are too few for "
+            f"{channels} channels, {ceil(config.observations_per_channel * channels)} are needed "
+            f"({config.observations_per_channel:g} a channel); give {ceil(lack[layer])} times as many images, or lower "
+            "observations_per_channel"
+        )
 
 
 def inputs_of(batch: Any) -> torch.Tensor:

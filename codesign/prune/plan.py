@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,30 +103,41 @@ def plan_from_counts(
         are not named stay whole unless they are tied to one that is
     importance : layer name -> a score per output channel, higher stays; default `l1_importance(model)`
     """
+    scores = l1_importance(model) if importance is None else importance
+    return plan_from_ranking(groups, counts, lambda layers: ranked(groups, layers, scores))
+
+
+def plan_from_ranking(
+    groups: ChannelGroups, counts: Mapping[str, int], ranking: Callable[[tuple[str, ...]], Sequence[int]]
+) -> PrunePlan:
+    """The plan that keeps exactly `counts` output channels in the named layers; see `plan_from_counts`.
+
+    Parameters
+    ----------
+    ranking : the classes of layers that are tied to each other, those that stay first
+    """
     for layer, count in counts.items():
         width = groups.width(layer)
         if not 1 <= count <= width:
             raise ModelError(f"layer '{layer}': cannot keep {count} of {width} channels; keep 1 to {width}")
-    scores = l1_importance(model) if importance is None else importance
     removed: set[int] = set()
     for layers in dict.fromkeys(groups.tied_to(layer) for layer in counts):
         named = {layer: counts[layer] for layer in layers if layer in counts}
         if any(count < groups.width(layer) for layer, count in named.items()):
-            removed |= _removed(groups, layers, named, scores)
+            removed |= _removed(groups, layers, named, ranking(layers))
     return _plan(groups, removed, asked=bool(counts))
 
 
 def _removed(
-    groups: ChannelGroups, layers: tuple[str, ...], counts: Mapping[str, int], scores: Mapping[str, torch.Tensor]
+    groups: ChannelGroups, layers: tuple[str, ...], counts: Mapping[str, int], ranking: Sequence[int]
 ) -> set[int]:
     """Classes of layers tied to each other that leave so that each layer of `counts` keeps its count."""
-    ranked = _ranked(groups, layers, scores)
     sizes = {layer: _sizes(groups, layer) for layer in layers}
     decided: dict[int, bool] = {groups.classes.fixed: True}
     for layer in sorted(counts, key=lambda name: len(sizes[name])):
         own = sizes[layer]
         room = counts[layer] - sum(size for name, size in own.items() if decided.get(name))
-        open_units = [name for name in ranked if name in own and name not in decided]
+        open_units = [name for name in ranking if name in own and name not in decided]
         for name in open_units:
             decided[name] = own[name] <= room
             room -= own[name] if decided[name] else 0
@@ -141,7 +152,7 @@ def _sizes(groups: ChannelGroups, layer: str) -> dict[int, int]:
     return dict(zip(found.tolist(), counts.tolist(), strict=True))
 
 
-def _ranked(groups: ChannelGroups, layers: tuple[str, ...], scores: Mapping[str, torch.Tensor]) -> list[int]:
+def ranked(groups: ChannelGroups, layers: tuple[str, ...], scores: Mapping[str, torch.Tensor]) -> list[int]:
     """Classes of layers tied to each other, the most important first."""
     total: dict[int, float] = {}
     scored = [layer for layer in layers if layer in scores]

@@ -13,7 +13,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from codesign.errors import DataError, ModelError
 from codesign.prune.covariance import Spectrum
-from codesign.prune.features import inputs_of, layer_spectra
+from codesign.prune.features import check_observations, inputs_of, layer_spectra
 from codesign.prune.groups import ChannelGroups, channel_groups
 from codesign.prune.settings import StructureConfig
 
@@ -117,7 +117,7 @@ def counts_from_spectra(
     """Counts for one `config.alpha` from spectra that may serve for many; see `pca_channel_counts`."""
     if cost is not None and align is not None:
         raise ModelError("give cost or align, not both")
-    _check_observations({layer: groups.width(layer) for layer in spectra}, spectra, config)
+    check_observations({x: (groups.width(x), spectrum.observations) for x, spectrum in spectra.items()}, config)
     for layer, spectrum in spectra.items():
         _check_count(layer, spectrum, config)
     units: dict[frozenset[int], int] = {}
@@ -153,18 +153,6 @@ def _bound(components: int, asked: int, plain: int, count: int, unit: int) -> st
     if plain > asked:
         return "unit"
     return "floor" if asked > components else "alpha"
-
-
-def _check_observations(channels: Mapping[str, int], spectra: Mapping[str, Spectrum], config: StructureConfig) -> None:
-    lack = {layer: config.observations_per_channel * channels[layer] / spectra[layer].observations for layer in spectra}
-    layer = max(lack, key=lambda name: lack[name])
-    if lack[layer] > 1:
-        raise DataError(
-            f"layer '{layer}': {spectra[layer].observations} observations (images x positions) are too few for "
-            f"{channels[layer]} channels, {ceil(config.observations_per_channel * channels[layer])} are needed "
-            f"({config.observations_per_channel:g} a channel); give {ceil(lack[layer])} times as many images, or lower "
-            "observations_per_channel"
-        )
 
 
 def _check_count(layer: str, spectrum: Spectrum, config: StructureConfig) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, combinations, zip_longest
 from typing import Any
@@ -19,6 +20,7 @@ from codesign.prune.attributes import sizes_after
 from codesign.prune.fold import fold_constants_of
 from codesign.prune.groups import ChannelGroups
 from codesign.prune.plan import PrunePlan
+from codesign.prune.reconstruction import reconstruct as rebuild_inputs
 from codesign.prune.slicing import Undo, cut, cut_optimizer, replace_data
 
 
@@ -29,6 +31,7 @@ def prune(
     inplace: bool = False,
     *,
     fold_constants: bool = False,
+    reconstruct: Sequence[Any] | None = None,
 ) -> nn.Module:
     """Remove the channels of a plan for good: every tensor that holds them becomes smaller.
 
@@ -46,6 +49,9 @@ def prune(
         of its batch norm. Add what that constant contributes to the bias of the layers that read it (or take it from
         the running mean of the batch norm behind them). A bias is the same everywhere, so this is exact but for the
         zero-padded border of a convolution and the strides of a transposed one
+    reconstruct : a few hundred images of the training data, in batches: the layers that read cut channels get weights
+        that rebuild them from those that stay, see `codesign.prune.reconstruct`. Where a layer cannot, a warning names
+        it; call `reconstruct` yourself for the report
 
     Further state per channel: a module may state, in an attribute `prune_axes`, how attributes of its own follow its
     channels, one of "out", "in" or None per dimension: `{"weight_scale": ("out",), "formats": ("out",)}`. Tensors,
@@ -55,15 +61,21 @@ def prune(
     _check_same(model, plan)
     if optimizer is not None and not inplace:
         raise ModelError("an optimizer holds the parameters of the original network; pass inplace=True to cut both")
+    if fold_constants and reconstruct is not None:
+        raise ModelError("reconstruct makes up for constants too; leave fold_constants out")
     if not plan.removed:
         return model if inplace else copy.deepcopy(model)
     target = model if inplace else copy.deepcopy(model)
+    dense = copy.deepcopy(model) if inplace and reconstruct is not None else model
     undo: Undo = []
     try:
         if fold_constants:
             fold_constants_of(target, plan, undo)
         _cut(target, plan, optimizer, undo)
         _prove(target, plan, undo)
+        if reconstruct is not None:
+            for place in rebuild_inputs(dense, target, plan, reconstruct).dropped:
+                warnings.warn(f"what cut channels carried is lost here: {place}", stacklevel=2)
     except BaseException:
         for action in reversed(undo):
             action()

@@ -228,6 +228,16 @@ def test_spectra_serve_for_many_alphas_and_follow_the_data_not_its_order():
     assert found[0]["0"] < found[1]["0"] <= found[2]["0"]
 
 
+def test_too_few_observations_are_refused_before_any_eigenvalue_is_computed(monkeypatch):
+    def too_early(self):
+        raise AssertionError("eigenvalues of a covariance that is refused")
+
+    monkeypatch.setattr(StreamingCovariance, "variances", too_early)
+    model = networks.vgg((16, "M", 24, "M", "M"), classes=4)
+    with pytest.raises(DataError, match="too few for 24 channels"):
+        pca_channel_counts(model, [torch.randn(4, 3, 8, 8)], StructureConfig())
+
+
 def test_images_of_infinity_are_refused_by_the_stream():
     with pytest.raises(DataError, match="infinite or undefined"):
         StreamingCovariance(2).observe(np.array([[1.0, np.inf]]))
