@@ -34,6 +34,7 @@ from codesign.errors import FormatError, ModelError, did_you_mean
 from codesign.formats import FloatFormat, Reserved, as_member
 from codesign.quantize.distributions import Distribution, aciq_clip, assumed_best
 from codesign.quantize.layout import Floats
+from codesign.quantize.moments import Moments
 from codesign.quantize.rounding import round_to_format
 from codesign.quantize.scales import ScaleRule, absmax_scale
 
@@ -121,6 +122,7 @@ def allocate(
     assumed: bool = True,
     clips: int = _CLIPS,
     allow_zeros: bool = False,
+    inputs: Moments | None = None,
 ) -> Allocation:
     """Format and scale of each channel of `x` with the least mean squared error that `method` can choose.
 
@@ -140,6 +142,8 @@ def allocate(
     clips : how many from the largest magnitude down are tried, 4 or more, and a quarter as many above it; 16 are hardly
         worse, as the best is refined
     allow_zeros : whether a channel may hold nothing but zeros; it gets the first format and scale 1
+    inputs : moments of what a layer with these weights reads; `empirical` then has the least error of its outputs instead,
+        and no other method of the same granularity has less
 
     Raises `ModelError` for NaN, infinity, and a channel of zeros, naming the channel.
     """
@@ -147,6 +151,8 @@ def allocate(
     if not allow_zeros:
         refuse_zeros(channels.max(1))
     scale = as_member(ScaleRule, scale)
+    if inputs is not None:
+        return _by_outputs(x, bits, axis, method, formats, scale, weights, allow_zeros, inputs)
     if clips < _ABOVE:
         raise ModelError(f"clips must be {_ABOVE} or more, got {clips}")
     if scale is ScaleRule.MICROSCALING:
@@ -183,6 +189,30 @@ def allocate(
         power=power,
         axis=axis,
     )
+
+
+def _by_outputs(
+    x: Any,
+    bits: int | None,
+    axis: int | None,
+    method: str,
+    formats: Sequence[FloatFormat] | None,
+    scale: ScaleRule,
+    weights: npt.ArrayLike | None,
+    allow_zeros: bool,
+    inputs: Moments,
+) -> Allocation:
+    """The choice of least output error."""
+    from codesign.quantize.output_error import best_of, fit_of
+
+    if axis != 0 or method != "empirical" or weights is not None or formats is not None or bits is None:
+        raise FormatError("inputs= goes with bits=, axis 0 and method 'empirical'; leave out weights= and formats=")
+    found = compare(x, bits, scale=scale, allow_zeros=allow_zeros)
+    found.pop("microscaling", None)  # whose scales are not those of channels
+    chosen, scales = best_of(x, list(found.values()), inputs, refine=scale is ScaleRule.REAL)
+    rows = rows_of(x, 0).astype(np.float32)
+    values = round_to_format(rows, list(chosen), scale=scales, axis=0)
+    return fit_of(x, values, chosen, scales, inputs.problem(rows.astype(np.float64))).allocation
 
 
 def refuse_zeros(largest: npt.NDArray[Any]) -> None:
@@ -264,7 +294,7 @@ def _search(
     from codesign.quantize.fit import fit
 
     channels = len(x)
-    words = [_words(fmt) for fmt in formats]
+    words = [scaled_words(fmt) for fmt in formats]
     table = [np.array([word[i] for word in words], kind) for i, kind in enumerate((np.float32, np.uint32, np.uint32))]
     absmax = x.max(1)
     tried, refine, step = _clips(x, weights, absmax, deviation, formats, method, scale, assumed, clips)
@@ -300,10 +330,15 @@ def check_candidate(fmt: FloatFormat) -> None:
         raise FormatError(f"'{fmt}' cannot be allocated: it needs a sign, subnormal numbers and a value besides zero")
 
 
-def _words(fmt: FloatFormat) -> tuple[float, int, int]:
-    """The format with its largest binade at [1, 2), as `fit` takes it."""
+def top_exponent(fmt: FloatFormat) -> int:
+    """Exponent of the largest binade."""
+    return math.frexp(fmt.max)[1] - 1
+
+
+def scaled_words(fmt: FloatFormat) -> tuple[float, int, int]:
+    """The format with its largest binade at [1, 2), as `fit` takes it: largest value, smallest exponent, missing bits."""
     check_candidate(fmt)
-    top = math.frexp(fmt.max)[1] - 1
+    top = top_exponent(fmt)
     floor = max(fmt.min_exponent - top, _FLOOR_EXPONENT)
     return fmt.max / 2.0**top, floor + 127 << 23, 23 - fmt.mantissa_bits << 23
 
