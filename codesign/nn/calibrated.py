@@ -17,8 +17,8 @@ from torch import nn
 from torch.nn import functional
 
 from codesign.errors import ModelError, located
-from codesign.nn.windows import LAYERS, Layer, columns_of, groups_of
-from codesign.quantize import Moments, MomentSums, OutputFit, fit_outputs
+from codesign.nn.moments import LAYERS, Layer, moments_of
+from codesign.quantize import OutputFit, fit_outputs
 
 _PROVED = 16  # images on which the result is run once more
 _SAME = 1e-3  # share of the largest output by which it may differ there
@@ -102,7 +102,7 @@ class _Walk:
             real, n = both[: self.count], self.count
             if name not in self.fits:
                 with located(f"layer '{name}'"):
-                    moments = moments_of(layer, real, outputs[n:])
+                    moments = moments_of(layer, real, outputs[n:] - outputs[:n])
                     bits = self.bits if isinstance(self.bits, int) else self.bits[name]
                     self.fits[name] = fit_outputs(layer.weight, bits, moments, allow_zeros=self.allow_zeros)
             weight, bias = self._corrected(name, layer)
@@ -141,17 +141,6 @@ class _Walk:
                 layer.bias = nn.Parameter(bias)
                 where[name] = f"{name}.bias"
         return where
-
-
-@torch.no_grad()
-def moments_of(layer: Layer, inputs: torch.Tensor, outputs: torch.Tensor) -> Moments:
-    """Second moments of what a layer reads, with the outputs that it ought to give: those here, less its bias."""
-    groups, channels = groups_of(layer), len(layer.weight)
-    sums = MomentSums(groups, layer.weight[0].numel(), channels)
-    bias = 0 if layer.bias is None else layer.bias[:, None]
-    for windows, wanted in columns_of(layer, inputs, outputs):
-        sums.update(windows.cpu().numpy(), (wanted - bias).cpu().numpy())
-    return sums.moments()
 
 
 def _outputs(layer: Layer, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ gives such a scale, by which the largest magnitude just fits; `round_scaled(x, f
     matmul(a, b, accumulate, chunk=n)             a product whose running sums are rounded
     allocate(x, bits, axis=0), compare(...)       formats and scales chosen by the numbers themselves
     allocate_mean(x, mean_bits, axis=0)           widths of channels, too
-    Moments.of(inputs), MomentSums                what a layer reads; allocate(x, bits, inputs=moments) goes by its outputs
+    Moments.of(inputs)                            what a layer reads; allocate(x, bits, inputs=moments) goes by its outputs
     fit_outputs(weights, bits, moments)           the same, each weight rounded for what the others have lost
     numpy_dtype, torch_dtype                      the dtype with the codes of a format, where there is one
 """
@@ -25,7 +25,7 @@ from codesign.quantize.allocate import Allocation, allocate, compare
 from codesign.quantize.budget import allocate_mean
 from codesign.quantize.codes import decode, encode, numpy_dtype, pack, torch_dtype, unpack
 from codesign.quantize.histogram import FloatHistogram
-from codesign.quantize.moments import Moments, MomentSums
+from codesign.quantize.moments import Missing, Moments
 from codesign.quantize.output_error import OutputFit, corrected
 from codesign.quantize.output_fit import fit_outputs
 from codesign.quantize.rounding import Rounding, round_to_format
@@ -34,7 +34,7 @@ from codesign.quantize.scales import ScaleRule, absmax_scale, round_scaled
 __all__ = [
     "Allocation",
     "FloatHistogram",
-    "MomentSums",
+    "Missing",
     "Moments",
     "OutputFit",
     "Rounding",

@@ -212,7 +212,7 @@ def _by_outputs(
     chosen, scales = best_of(x, list(found.values()), inputs, refine=scale is ScaleRule.REAL)
     rows = rows_of(x, 0).astype(np.float32)
     values = round_to_format(rows, list(chosen), scale=scales, axis=0)
-    return fit_of(x, values, chosen, scales, inputs.problem(rows.astype(np.float64))).allocation
+    return fit_of(x, values, chosen, scales, inputs.problem(rows)).allocation
 
 
 def refuse_zeros(largest: npt.NDArray[Any]) -> None:

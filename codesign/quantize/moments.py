@@ -1,12 +1,12 @@
-"""What a layer reads and what it ought to put out, as sums that are small enough to keep.
+"""What a layer reads, as second moments: all that is needed to know what rounded weights do to its outputs.
 
 A layer with weights W [channels, n] computes y = W z + b from inputs z [n] (for a convolution one window of the image, in
-the C order of the weights of a channel). Rounded weights Q with the bias moved by the mean of what they miss put out
+the C order of the weights of a channel). With weights W + D instead, and the bias moved by the mean of the difference,
 
-    E |y - Q z|^2 = var(y) - 2 Q cov(z, y) + Q cov(z) Q'          for each channel
+    E |e - D z|^2 = var(e) - 2 D cov(z, e) + D cov(z) D'          for each channel
 
-so the second moments of z, and of y with z, say what any rounding does to the outputs. The wanted outputs y may be those of
-another input, for instance of the network before its earlier layers were rounded: then W z is not the best that can be had.
+where e is what is missing in W z to the outputs that are wanted. Nothing is, if W z is what is wanted; but inputs that have
+been through rounded layers are not what they were, and then other weights than W are best.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.errors import ModelError
+from codesign.quantize.layout import Floats
 
 Doubles = npt.NDArray[np.float64]
 Real = TypeVar("Real", np.float32, np.float64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """The outputs that a layer ought to give, without its bias: means over samples, float64.
+class Missing:
+    """What is missing in the outputs of the weights themselves: means over samples, float64.
 
-    cross : [channels, n], E[y z'], with the inputs z of the channel's group
-    mean, power : [channels], E[y] and E[y^2]
+    cross : [channels, n], E[e z'], with the inputs z of the channel's group
+    mean, power : [channels], E[e] and E[e^2]
     """
 
     cross: Doubles
@@ -43,24 +44,37 @@ class Moments:
     count : samples
     second : [groups, n, n], E[z z'], where n is the number of weights of one channel; channels of a group are neighbours
     mean : [groups, n], E[z]
-    wanted : None: the outputs of the weights themselves on these inputs
+    missing : None: the outputs of the weights themselves are wanted
     """
 
     count: int
     second: Doubles
     mean: Doubles
-    wanted: Wanted | None = None
+    missing: Missing | None = None
 
     @classmethod
-    def of(cls, inputs: npt.ArrayLike, outputs: npt.ArrayLike | None = None, *, groups: int = 1) -> Moments:
-        """Moments of samples that fit into memory: inputs [samples, groups * n]; wanted outputs [samples, channels]."""
+    def of(cls, inputs: npt.ArrayLike, missing: npt.ArrayLike | None = None, *, groups: int = 1) -> Moments:
+        """Moments of samples that fit into memory: inputs [samples, groups * n], missing in the outputs [samples, channels]."""
         z = np.asarray(inputs, dtype=np.float64)
-        y = None if outputs is None else np.asarray(outputs, dtype=np.float64)
-        sums = MomentSums(groups, z.shape[1] // groups, None if y is None else y.shape[1])
-        sums.update(z.T, None if y is None else y.T)
-        return sums.moments()
+        count = len(z)
+        if not count:
+            raise ModelError("moments of no samples; pass the inputs of a layer")
+        own = z.reshape(count, groups, -1).transpose(1, 2, 0)
+        found = None
+        if missing is not None:
+            e = np.asarray(missing, dtype=np.float64).T
+            cross = e.reshape(groups, -1, count) @ own.transpose(0, 2, 1) / count
+            found = Missing(cross=cross.reshape(len(e), -1), mean=e.mean(1), power=(e**2).mean(1))
+        moments = cls(count=count, second=own @ own.transpose(0, 2, 1) / count, mean=own.mean(2), missing=found)
+        moments.check()
+        return moments
 
-    def problem(self, weights: Doubles) -> Problem:
+    def check(self) -> None:
+        """Raise `ModelError` where a sample was not finite."""
+        if not (np.isfinite(self.second).all() and (self.missing is None or np.isfinite(self.missing.power).all())):
+            raise ModelError("inputs or outputs of the layer hold NaN or infinity; their moments say nothing")
+
+    def problem(self, weights: Floats) -> Problem:
         """What rounding `weights` [channels, n] is to minimise.
 
         Raises `ModelError` where the weights do not belong to these moments.
@@ -72,27 +86,22 @@ class Moments:
                 f"weights of {channels} channels with {weights.shape[1]} numbers each, but moments of {groups} groups of {n} "
                 "inputs; take the moments of the layer that the weights belong to"
             )
-        if self.wanted is not None and self.wanted.cross.shape != weights.shape:
+        if self.missing is not None and self.missing.cross.shape != weights.shape:
             raise ModelError(
-                f"wanted outputs of {len(self.wanted.cross)} channels for weights of {channels}; take the moments of the "
+                f"missing outputs of {len(self.missing.cross)} channels for weights of {channels}; take the moments of the "
                 "layer that the weights belong to"
             )
-        covariance = self.second - self.mean[:, :, None] * self.mean[:, None, :]
+        missing = self.missing or Missing(
+            cross=np.zeros(weights.shape), mean=np.zeros(channels), power=np.zeros(channels)
+        )
         mean = np.repeat(self.mean, channels // groups, axis=0)
-        if self.wanted is None:
-            with_outputs = by_group(weights, covariance)
-            variance = np.einsum("ij,ij->i", with_outputs, weights)
-            output_mean = np.einsum("ij,ij->i", weights, mean)
-        else:
-            with_outputs = self.wanted.cross - self.wanted.mean[:, None] * mean
-            variance = self.wanted.power - self.wanted.mean**2
-            output_mean = self.wanted.mean
         return Problem(
-            covariance=covariance,
-            with_outputs=with_outputs,
-            variance=np.maximum(variance, 0),
+            weights=weights,
+            covariance=self.second - self.mean[:, :, None] * self.mean[:, None, :],
+            pull=missing.cross - missing.mean[:, None] * mean,
             mean=mean,
-            output_mean=output_mean,
+            missing_variance=np.maximum(missing.power - missing.mean**2, 0),
+            missing_mean=missing.mean,
         )
 
 
@@ -103,86 +112,48 @@ def by_group(rows: npt.NDArray[Real], matrices: npt.NDArray[Real]) -> npt.NDArra
     return product.reshape(rows.shape)
 
 
+def row_products(a: npt.NDArray[Real], b: npt.NDArray[Real]) -> Doubles:
+    """[channels]: the scalar product of each row, summed in float64."""
+    product: Doubles = np.einsum("ij,ij->i", a, b, dtype=np.float64)
+    return product
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """What the outputs of a layer lose, as a function of its weights; float64.
+    """What the outputs of a layer lose, as a function of its weights.
 
+    weights : float32 [channels, n], before rounding
     covariance : [groups, n, n], of the inputs of each group
-    with_outputs : [channels, n], covariance of wanted outputs and inputs
+    pull : [channels, n], covariance of the missing outputs and the inputs
     mean : [channels, n], of the inputs of each channel
-    variance, output_mean : [channels], of the wanted outputs
+    missing_variance, missing_mean : [channels], of the missing outputs
     """
 
+    weights: Floats
     covariance: Doubles
-    with_outputs: Doubles
+    pull: Doubles
     mean: Doubles
-    variance: Doubles
-    output_mean: Doubles
+    missing_variance: Doubles
+    missing_mean: Doubles
 
-    def loss(self, weights: npt.NDArray[np.floating]) -> Doubles:
+    def loss(self, rounded: Floats) -> Doubles:
         """[channels]: mean squared error of the outputs of these weights, once the bias has taken its mean."""
-        w = weights.astype(np.float64)
-        inner = np.einsum("ij,ij->i", by_group(w, self.covariance) - 2 * self.with_outputs, w)
-        loss: Doubles = np.maximum(self.variance + inner, 0)
-        return loss
+        change = (rounded - self.weights).astype(np.float64)
+        loss: Doubles = self.missing_variance + row_products(by_group(change, self.covariance) - 2 * self.pull, change)
+        return np.maximum(loss, 0)
 
-    def bias(self, weights: npt.NDArray[np.floating]) -> Doubles:
+    def bias(self, rounded: Floats) -> Doubles:
         """[channels]: what to add to the bias, so that the mean of the outputs is the wanted one."""
-        bias: Doubles = self.output_mean - np.einsum("ij,ij->i", weights.astype(np.float64), self.mean)
-        return bias
+        return self.missing_mean - row_products((rounded - self.weights).astype(np.float64), self.mean)
 
-    def matching(self, weights: npt.NDArray[np.floating]) -> Doubles:
+    def variance(self) -> Doubles:
+        """[channels]: of the outputs that are wanted."""
+        w = self.weights.astype(np.float64)
+        return np.maximum(self.missing_variance + row_products(by_group(w, self.covariance) + 2 * self.pull, w), 0)
+
+    def matching(self, rounded: Floats) -> Doubles:
         """[channels]: the factor by which the outputs get their wanted variance; 1 where they or the wanted have none."""
-        w = weights.astype(np.float64)
-        own = np.einsum("ij,ij->i", by_group(w, self.covariance), w)
-        some = (own > 0) & (self.variance > 0)
-        return np.sqrt(np.where(some, self.variance, 1) / np.where(some, own, 1))
-
-
-class MomentSums:
-    """Streams samples into `Moments`: the sums that are kept are float64, whatever the samples are."""
-
-    def __init__(self, groups: int, n: int, channels: int | None = None) -> None:
-        """channels : how many wanted outputs come with each sample; None: none"""
-        self._count = 0
-        self._second = np.zeros((groups, n, n))
-        self._sum = np.zeros((groups, n))
-        self._channels = channels
-        self._cross = np.zeros((channels or 0, n))
-        self._output_sum, self._output_squares = np.zeros(channels or 0), np.zeros(channels or 0)
-
-    def update(self, inputs: npt.NDArray[np.floating], outputs: npt.NDArray[np.floating] | None = None) -> None:
-        """Add samples: inputs [groups * n, samples], wanted outputs [channels, samples], finite."""
-        groups, n = self._sum.shape
-        if inputs.shape[0] != groups * n:
-            raise ModelError(f"inputs of {inputs.shape[0]} numbers for {groups} groups of {n}")
-        if (outputs is None) != (self._channels is None) or (outputs is not None and len(outputs) != self._channels):
-            given = "no" if outputs is None else len(outputs)
-            raise ModelError(f"{given} wanted outputs for sums of {self._channels or 'no'} channels")
-        z = np.ascontiguousarray(inputs, dtype=np.float64).reshape(groups, n, -1)
-        y = None if outputs is None else np.ascontiguousarray(outputs, dtype=np.float64)
-        self._count += z.shape[2]
-        self._sum += z.sum(2)
-        for group in range(groups):
-            self._second[group] += z[group] @ z[group].T  # the same array twice: half the work (syrk)
-        if y is not None:
-            each = len(y) // groups
-            for group in range(groups):
-                own = slice(group * each, (group + 1) * each)
-                self._cross[own] += y[own] @ z[group].T
-            self._output_sum += y.sum(1)
-            self._output_squares += np.einsum("ij,ij->i", y, y)
-
-    def moments(self) -> Moments:
-        """Of all samples so far; raises `ModelError` where there were none, or where one was not finite."""
-        if self._count == 0:
-            raise ModelError("moments of no samples; update them with the inputs of a layer first")
-        if not np.isfinite(self._second.sum() + self._cross.sum()):
-            raise ModelError("inputs or outputs of the layer hold NaN or infinity; their moments say nothing")
-        count = self._count
-        wanted = None
-        if self._channels is not None:
-            wanted = Wanted(
-                cross=self._cross / count, mean=self._output_sum / count, power=self._output_squares / count
-            )
-        return Moments(count=count, second=self._second / count, mean=self._sum / count, wanted=wanted)
+        q = rounded.astype(np.float64)
+        own, wanted = row_products(by_group(q, self.covariance), q), self.variance()
+        some = (own > 0) & (wanted > 0)
+        return np.sqrt(np.where(some, wanted, 1) / np.where(some, own, 1))

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from codesign.formats import FloatFormat
 from codesign.quantize.allocate import Allocation, rows_of
 from codesign.quantize.layout import Floats
-from codesign.quantize.moments import Doubles, Moments, Problem, by_group
+from codesign.quantize.moments import Doubles, Moments, Problem, by_group, row_products
 from codesign.quantize.rounding import round_to_format
 
 _REFINEMENTS = (1.25, 1.12, 1.06)  # how far to both sides of the best clip
@@ -56,7 +56,7 @@ def best_of(
     x : [channels, ...]; found : choices of one scale for each channel, at least one
     """
     rows = rows_of(x, 0).astype(np.float32)
-    error = _Excess.of(inputs.problem(rows.astype(np.float64)), rows)
+    error = _Excess.of(inputs.problem(rows))
     formats = list(found[0].formats)
     scale, least = found[0].scale.copy(), error(found[0].formats, found[0].scale)
 
@@ -78,21 +78,19 @@ def best_of(
 
 @dataclass(frozen=True, slots=True)
 class _Excess:
-    """By how much weights rounded to the nearest lose more than the weights themselves: d' C d + 2 d' g."""
+    """By how much weights rounded to the nearest lose more than the weights themselves, in float32."""
 
     rows: Floats
     covariance: Floats
-    slope: Floats
+    pull: Floats
 
     @classmethod
-    def of(cls, problem: Problem, rows: Floats) -> _Excess:
-        slope = by_group(rows.astype(np.float64), problem.covariance) - problem.with_outputs
-        return cls(rows, problem.covariance.astype(np.float32), slope.astype(np.float32))
+    def of(cls, problem: Problem) -> _Excess:
+        return cls(problem.weights, problem.covariance.astype(np.float32), problem.pull.astype(np.float32))
 
     def __call__(self, formats: Sequence[FloatFormat], scale: Floats) -> Doubles:
-        d = round_to_format(self.rows, list(formats), scale=scale, axis=0) - self.rows
-        loss: Doubles = np.einsum("ij,ij->i", by_group(d, self.covariance) + 2 * self.slope, d, dtype=np.float64)
-        return loss
+        change = round_to_format(self.rows, list(formats), scale=scale, axis=0) - self.rows
+        return row_products(by_group(change, self.covariance) - 2 * self.pull, change)
 
 
 def corrected(x: Any, values: npt.ArrayLike, allocation: Allocation, inputs: Moments) -> OutputFit:
@@ -101,9 +99,8 @@ def corrected(x: Any, values: npt.ArrayLike, allocation: Allocation, inputs: Mom
     x : [channels, ...], the weights; values : the same rounded, in whatever way, to the formats and scales of `allocation`
     The variance goes into the scale of each channel, the mean into `bias`.
     """
-    rows = rows_of(x, 0).astype(np.float64)
     rounded = rows_of(np.asarray(values, np.float32), 0)
-    problem = inputs.problem(rows)
+    problem = inputs.problem(rows_of(x, 0).astype(np.float32))
     scale = (allocation.scale * problem.matching(rounded)).astype(np.float32)
     factor = scale / allocation.scale
     return fit_of(x, (rounded * factor[:, None]).astype(np.float32), allocation.formats, scale, problem)
@@ -111,7 +108,7 @@ def corrected(x: Any, values: npt.ArrayLike, allocation: Allocation, inputs: Mom
 
 def fit_of(x: Any, values: Floats, formats: tuple[FloatFormat, ...], scale: Floats, problem: Problem) -> OutputFit:
     """What is to be known about `values`, [channels, n], of these formats and scales."""
-    rows = rows_of(x, 0).astype(np.float64)
+    rows = problem.weights.astype(np.float64)
     return OutputFit(
         allocation=Allocation(
             method="outputs",
@@ -124,5 +121,5 @@ def fit_of(x: Any, values: Floats, formats: tuple[FloatFormat, ...], scale: Floa
         values=values.reshape(np.shape(x)),
         bias=problem.bias(values),
         output_mse=problem.loss(values),
-        output_power=problem.variance,
+        output_power=problem.variance(),
     )

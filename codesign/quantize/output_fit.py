@@ -68,14 +68,13 @@ def fit_outputs(
         refuse_zeros(power)
     candidates = splits(bits) if formats is None else tuple(formats)
     table = _Table.of(candidates)
-    rows = rows_of(weights, 0).astype(np.float64)
-    problem = inputs.problem(rows)
+    problem = inputs.problem(rows_of(weights, 0).astype(np.float32))
     nearest = _nearest(weights, bits, formats, allow_zeros, inputs, table)
     found = _Rounded(nearest.values.copy(), nearest.step.copy(), nearest.chosen.copy())
-    each = len(rows) // len(problem.covariance)
+    each = len(problem.weights) // len(problem.covariance)
     for group, covariance in enumerate(problem.covariance):
         own = slice(group * each, (group + 1) * each)
-        damped = _Damped.of(covariance, problem.with_outputs[own], rows[own])
+        damped = _Damped.of(covariance, problem.pull[own], problem.weights[own])
         found.put(
             own, damped.best([nearest.take(own), *(_with_feedback(damped, order, table) for order in orders)], table)
         )
@@ -168,14 +167,14 @@ class _Damped:
     pull: Doubles
 
     @classmethod
-    def of(cls, covariance: Doubles, with_outputs: Doubles, weights: Doubles) -> _Damped:
+    def of(cls, covariance: Doubles, pull: Doubles, weights: Floats) -> _Damped:
         from scipy import linalg
 
         trace = float(np.trace(covariance))
         price = _DAMPING * trace / len(covariance) if trace > 0 else 1.0
         matrix = covariance + price * np.eye(len(covariance))
-        pull = with_outputs + price * weights
-        return cls(matrix, linalg.cho_solve(linalg.cho_factor(matrix, lower=True), pull.T).T, pull)
+        targets = weights + linalg.cho_solve(linalg.cho_factor(matrix, lower=True), pull.T).T
+        return cls(matrix, targets, weights @ matrix + pull)
 
     def loss(self, weights: Floats) -> Doubles:
         """[channels]"""

@@ -8,9 +8,8 @@ from torch import nn
 from torch.nn import functional
 
 from codesign.errors import ModelError
-from codesign.nn.calibrated import moments_of, quantize_network
+from codesign.nn.calibrated import quantize_network
 from codesign.nn.networks import build
-from codesign.nn.windows import columns_of
 
 
 class Transformer(nn.Module):
@@ -55,33 +54,6 @@ def transformer():
 
 
 NETWORKS = {"batch norm": batch_norm_network, "plain": plain_network, "transformer": transformer}
-CONVOLUTIONS = {
-    "strided": lambda: nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 0), groups=2),
-    "dilated, circular": lambda: nn.Conv2d(4, 6, 3, padding=2, dilation=2, padding_mode="circular"),
-    "same": lambda: nn.Conv1d(4, 6, 5, padding="same", bias=False),
-    "three dimensions": lambda: nn.Conv3d(4, 6, 2, stride=2, groups=2),
-    "linear": lambda: nn.Linear(9, 6),
-}
-
-
-@pytest.mark.parametrize("kind", CONVOLUTIONS)
-def test_windows_times_weights_are_the_outputs(kind):
-    torch.manual_seed(0)
-    layer = CONVOLUTIONS[kind]().double().requires_grad_(False)
-    spatial = {"same": (9,), "three dimensions": (4, 5, 6)}.get(kind, (8, 7))
-    x = torch.randn(5, 7, 9).double() if kind == "linear" else torch.randn(5, 4, *spatial).double()
-    y = layer(x)
-    groups = getattr(layer, "groups", 1)
-    weight, bias = layer.weight.flatten(1), torch.zeros(6) if layer.bias is None else layer.bias
-    seen = 0
-    for windows, outputs in columns_of(layer, x, y):
-        own = windows.reshape(groups, -1, windows.shape[1])
-        product = torch.einsum("gcn,gns->gcs", weight.reshape(groups, 6 // groups, -1), own).flatten(0, 1)
-        torch.testing.assert_close(product + bias[:, None], outputs)
-        seen += outputs.numel()
-    assert seen == y.numel()
-    moments = moments_of(layer, x, y)
-    assert (moments.problem(weight.numpy()).loss(weight.numpy()) < 1e-9).all()
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
