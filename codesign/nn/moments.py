@@ -1,4 +1,4 @@
-"""Second moments of what a convolution or linear layer reads, without writing its windows down.
+"""Covariance of what a convolution or linear layer reads, without writing its windows down.
 
 Of a window z[c, i] = x[c, p + i], i an offset in the kernel, the sum over positions p of z[c, i] z[c', j] is a sum over
 pixels r = p + i of x[c, r] x[c', r + (j - i)]: all pairs of offsets with the same difference share it, but for pixels near
@@ -44,45 +44,68 @@ def _chunks(count: int, numbers: int) -> Iterator[slice]:
     return (slice(start, min(start + step, count)) for start in range(0, count, step))
 
 
-def _moments(count: int, second: torch.Tensor, mean: torch.Tensor, cross: torch.Tensor, rest: torch.Tensor) -> Moments:
-    """From sums; rest : [channels, ...], what is missing in each channel's outputs."""
-    missing = rest.double().flatten(1)
-    found = Moments(
-        count=count,
-        second=(second / count).cpu().numpy(),
-        mean=(mean / count).cpu().numpy(),
-        missing=Missing(
-            cross=(cross / count).cpu().numpy(),
-            mean=missing.mean(1).cpu().numpy(),
-            power=missing.square().mean(1).cpu().numpy(),
-        ),
-    )
-    found.check()
-    return found
-
-
 def _of_linear(x: torch.Tensor, missing: torch.Tensor) -> Moments:
-    n, channels = x.shape[1], missing.shape[1]
-    second, cross = x.new_zeros((n, n), dtype=torch.float64), x.new_zeros((channels, n), dtype=torch.float64)
-    for own in _chunks(len(x), n):
-        second += x[own].T @ x[own]
-        cross += missing[own].T @ x[own]
-    return _moments(len(x), second[None], x.double().sum(0)[None], cross, missing.T)
+    mean, missing_mean = x.mean(0, dtype=torch.float64), missing.mean(0, dtype=torch.float64)
+    covariance, cross = _zeros(x, x.shape[1], x.shape[1]), _zeros(x, missing.shape[1], x.shape[1])
+    variance = _zeros(x, missing.shape[1])
+    for own in _chunks(len(x), x.shape[1]):
+        z, e = (x[own] - mean).to(x), (missing[own] - missing_mean).to(x)
+        covariance += z.T @ z
+        cross += e.T @ z
+        variance += e.double().square().sum(0)
+    return _moments(len(x), covariance[None], mean[None], cross, missing_mean, variance)
 
 
 def _of_convolution(layer: Convolution, x: torch.Tensor, missing: torch.Tensor) -> Moments:
+    """Numbers are taken less their mean over images, which keeps what float32 products lose far below their variance; the
+    means themselves, one for each pixel, are a single image."""
     x, padding = _padded(layer, x)
-    weight, groups = layer.weight, layer.groups
-    positions = missing.shape[2:]
-    second = x.new_zeros((groups, weight[0].numel(), weight[0].numel()), dtype=torch.float64)
-    cross = torch.zeros_like(weight, dtype=torch.float64)
-    for own in _chunks(len(x), x[0].numel()):
-        second += _pair_sums(layer, x[own], padding, positions)
-        how = (layer.stride, padding, layer.dilation, False, [0] * len(positions), groups, [False, True, False])
-        cross += torch.ops.aten.convolution_backward.default(missing[own], x[own], weight, None, *how)[1]
-    mean = _window_sums(layer, x.sum(0, dtype=torch.float64), padding, positions)
-    count = missing[:, 0].numel()
-    return _moments(count, second, mean.reshape(groups, -1), cross.flatten(1), missing.transpose(0, 1))
+    positions, groups = missing.shape[2:], layer.groups
+    images, places = len(x), positions.numel()
+    mean_image, mean_missing = x.mean(0, dtype=torch.float64), missing.mean(0, dtype=torch.float64)
+    n = layer.weight[0].numel()
+    covariance, cross = _zeros(x, groups, n, n), torch.zeros_like(layer.weight, dtype=torch.float64)
+    variance = _zeros(x, len(layer.weight))
+    how = (layer.stride, padding, layer.dilation, False, [0] * len(positions), groups, [False, True, False])
+    for own in _chunks(images, x[0].numel()):
+        z, e = (x[own] - mean_image).to(x), (missing[own] - mean_missing).to(x)
+        covariance += _pair_sums(layer, z, padding, positions)
+        cross += torch.ops.aten.convolution_backward.default(e, z, layer.weight, None, *how)[1]
+        variance += e.double().square().transpose(0, 1).flatten(1).sum(1)
+    windows = _windows(layer, mean_image, padding, positions).reshape(groups, n, places)
+    outputs = mean_missing.flatten(1)
+    mean, missing_mean = windows.mean(2), outputs.mean(1)
+    windows, outputs = windows - mean[:, :, None], outputs - missing_mean[:, None]
+    covariance += images * (windows @ windows.transpose(1, 2))
+    between = outputs.reshape(groups, -1, places) @ windows.transpose(1, 2)
+    cross += images * between.reshape(cross.shape)
+    variance += images * outputs.square().sum(1)
+    return _moments(images * places, covariance, mean, cross.flatten(1), missing_mean, variance)
+
+
+def _zeros(like: torch.Tensor, *shape: int) -> torch.Tensor:
+    return like.new_zeros(shape, dtype=torch.float64)
+
+
+def _moments(
+    count: int,
+    covariance: torch.Tensor,
+    mean: torch.Tensor,
+    cross: torch.Tensor,
+    missing_mean: torch.Tensor,
+    variance: torch.Tensor,
+) -> Moments:
+    """From means, and sums of products of numbers less their means."""
+    return Moments(
+        count=count,
+        covariance=(covariance / count).cpu().numpy(),
+        mean=mean.cpu().numpy(),
+        missing=Missing(
+            covariance=(cross / count).cpu().numpy(),
+            mean=missing_mean.cpu().numpy(),
+            variance=(variance / count).cpu().numpy(),
+        ),
+    )
 
 
 def _padded(layer: Convolution, x: torch.Tensor) -> tuple[torch.Tensor, tuple[int, ...]]:
@@ -95,17 +118,17 @@ def _padded(layer: Convolution, x: torch.Tensor) -> tuple[torch.Tensor, tuple[in
     return functional.pad(x, both_sides, mode=mode), (0,) * len(before)
 
 
-def _window_sums(layer: Convolution, x: torch.Tensor, padding: tuple[int, ...], positions: torch.Size) -> torch.Tensor:
-    """Sums over positions of each number of a window: [channels, kernel] from [channels, pixels]."""
+def _windows(layer: Convolution, x: torch.Tensor, padding: tuple[int, ...], positions: torch.Size) -> torch.Tensor:
+    """[channels, kernel, positions] of one image [channels, pixels]."""
     padded = functional.pad(x, [side for each in reversed(padding) for side in (each, each)])
-    sums = []
+    seen = []
     for offset in itertools.product(*map(range, layer.kernel_size)):
         cut = [
             slice(at * dilation, at * dilation + stride * (count - 1) + 1, stride)
             for at, dilation, stride, count in zip(offset, layer.dilation, layer.stride, positions, strict=True)
         ]
-        sums.append(padded[(_EVERY, *cut)].flatten(1).sum(1))
-    return torch.stack(sums, dim=1)
+        seen.append(padded[(_EVERY, *cut)].flatten(1))
+    return torch.stack(seen, dim=1)
 
 
 def _pair_sums(layer: Convolution, x: torch.Tensor, padding: tuple[int, ...], positions: torch.Size) -> torch.Tensor:

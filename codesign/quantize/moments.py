@@ -1,4 +1,4 @@
-"""What a layer reads, as second moments: all that is needed to know what rounded weights do to its outputs.
+"""What a layer reads, as mean and covariance: all that is needed to know what rounded weights do to its outputs.
 
 A layer with weights W [channels, n] computes y = W z + b from inputs z [n] (for a convolution one window of the image, in
 the C order of the weights of a channel). With weights W + D instead, and the bias moved by the mean of the difference,
@@ -26,31 +26,38 @@ Real = TypeVar("Real", np.float32, np.float64)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
-    """What is missing in the outputs of the weights themselves: means over samples, float64.
+    """What is missing in the outputs of the weights themselves, over samples; float64.
 
-    cross : [channels, n], E[e z'], with the inputs z of the channel's group
-    mean, power : [channels], E[e] and E[e^2]
+    covariance : [channels, n], with the inputs of the channel's group
+    mean, variance : [channels]
     """
 
-    cross: Doubles
+    covariance: Doubles
     mean: Doubles
-    power: Doubles
+    variance: Doubles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moments:
-    """Means over samples (positions of a convolution) of a layer's inputs, float64.
+    """Covariance and mean of a layer's inputs over samples (positions of a convolution), float64.
 
     count : samples
-    second : [groups, n, n], E[z z'], where n is the number of weights of one channel; channels of a group are neighbours
-    mean : [groups, n], E[z]
+    covariance : [groups, n, n], where n is the number of weights of one channel; channels of a group are neighbours
+    mean : [groups, n]
     missing : None: the outputs of the weights themselves are wanted
     """
 
     count: int
-    second: Doubles
+    covariance: Doubles
     mean: Doubles
     missing: Missing | None = None
+
+    def __post_init__(self) -> None:
+        finite = np.isfinite(self.covariance).all() and (
+            self.missing is None or np.isfinite(self.missing.variance).all()
+        )
+        if not finite:
+            raise ModelError("inputs or outputs of the layer hold NaN or infinity; their moments say nothing")
 
     @classmethod
     def of(cls, inputs: npt.ArrayLike, missing: npt.ArrayLike | None = None, *, groups: int = 1) -> Moments:
@@ -60,19 +67,14 @@ class Moments:
         if not count:
             raise ModelError("moments of no samples; pass the inputs of a layer")
         own = z.reshape(count, groups, -1).transpose(1, 2, 0)
+        mean = own.mean(2)
+        own = own - mean[:, :, None]
         found = None
         if missing is not None:
             e = np.asarray(missing, dtype=np.float64).T
-            cross = e.reshape(groups, -1, count) @ own.transpose(0, 2, 1) / count
-            found = Missing(cross=cross.reshape(len(e), -1), mean=e.mean(1), power=(e**2).mean(1))
-        moments = cls(count=count, second=own @ own.transpose(0, 2, 1) / count, mean=own.mean(2), missing=found)
-        moments.check()
-        return moments
-
-    def check(self) -> None:
-        """Raise `ModelError` where a sample was not finite."""
-        if not (np.isfinite(self.second).all() and (self.missing is None or np.isfinite(self.missing.power).all())):
-            raise ModelError("inputs or outputs of the layer hold NaN or infinity; their moments say nothing")
+            between = (e - e.mean(1, keepdims=True)).reshape(groups, -1, count) @ own.transpose(0, 2, 1) / count
+            found = Missing(covariance=between.reshape(len(e), -1), mean=e.mean(1), variance=e.var(1))
+        return cls(count=count, covariance=own @ own.transpose(0, 2, 1) / count, mean=mean, missing=found)
 
     def problem(self, weights: Floats) -> Problem:
         """What rounding `weights` [channels, n] is to minimise.
@@ -86,21 +88,19 @@ class Moments:
                 f"weights of {channels} channels with {weights.shape[1]} numbers each, but moments of {groups} groups of {n} "
                 "inputs; take the moments of the layer that the weights belong to"
             )
-        if self.missing is not None and self.missing.cross.shape != weights.shape:
+        if self.missing is not None and self.missing.covariance.shape != weights.shape:
             raise ModelError(
-                f"missing outputs of {len(self.missing.cross)} channels for weights of {channels}; take the moments of the "
+                f"missing outputs of {len(self.missing.covariance)} channels for weights of {channels}; take the moments of the "
                 "layer that the weights belong to"
             )
-        missing = self.missing or Missing(
-            cross=np.zeros(weights.shape), mean=np.zeros(channels), power=np.zeros(channels)
-        )
-        mean = np.repeat(self.mean, channels // groups, axis=0)
+        none = np.zeros(channels)
+        missing = self.missing or Missing(covariance=np.zeros(weights.shape), mean=none, variance=none)
         return Problem(
             weights=weights,
-            covariance=self.second - self.mean[:, :, None] * self.mean[:, None, :],
-            pull=missing.cross - missing.mean[:, None] * mean,
-            mean=mean,
-            missing_variance=np.maximum(missing.power - missing.mean**2, 0),
+            covariance=self.covariance,
+            pull=missing.covariance,
+            mean=np.repeat(self.mean, channels // groups, axis=0),
+            missing_variance=missing.variance,
             missing_mean=missing.mean,
         )
 

@@ -81,7 +81,7 @@ def test_fitted_weights_are_values_of_their_formats_and_make_up_for_other_inputs
 def test_uncorrelated_inputs_of_equal_variance_leave_nothing_to_feed_back():
     rng = np.random.default_rng(0)
     weights = rng.normal(size=(5, 8)).astype(np.float32)
-    moments = Moments(count=1, second=np.eye(8)[None], mean=np.zeros((1, 8)))
+    moments = Moments(count=1, covariance=np.eye(8)[None], mean=np.zeros((1, 8)))
     fit = fit_outputs(weights, 5, moments, formats=[FloatFormat.parse("e0m4")])
     np.testing.assert_allclose(fit.output_mse, ((fit.values - weights) ** 2).sum(1), rtol=1e-5)
     assert fit.allocation.round(weights).tobytes() == fit.values.tobytes()
