@@ -203,16 +203,18 @@ def _by_outputs(
     inputs: Moments,
 ) -> Allocation:
     """The choice of least output error."""
-    from codesign.quantize.output_error import best_of, fit_of
+    from codesign.quantize.output_error import Candidates, fit_of
 
     if axis != 0 or method != "empirical" or weights is not None or formats is not None or bits is None:
         raise FormatError("inputs= goes with bits=, axis 0 and method 'empirical'; leave out weights= and formats=")
+    problem = inputs.problem(rows_of(x, 0).astype(np.float32))
     found = compare(x, bits, scale=scale, allow_zeros=allow_zeros)
-    found.pop("microscaling", None)  # whose scales are not those of channels
-    chosen, scales = best_of(x, list(found.values()), inputs, refine=scale is ScaleRule.REAL)
-    rows = rows_of(x, 0).astype(np.float32)
-    values = round_to_format(rows, list(chosen), scale=scales, axis=0)
-    return fit_of(x, values, chosen, scales, inputs.problem(rows)).allocation
+    choices = [each for each in found.values() if each.block is None]
+    known = Candidates.of(problem, choices, refine=scale is ScaleRule.REAL)
+    best = known.best()
+    chosen, scales = tuple(known.formats[f] for f in best.tolist()), known.scale[np.arange(len(best)), best]
+    values = round_to_format(problem.weights, list(chosen), scale=scales, axis=0)
+    return fit_of(x, values, chosen, scales, problem).allocation
 
 
 def refuse_zeros(largest: npt.NDArray[Any]) -> None:

@@ -48,49 +48,83 @@ class OutputFit:
         return 10 * float(np.log10(self.output_power.sum() / noise)) if noise > 0 else float("inf")
 
 
-def best_of(
-    x: Any, found: Sequence[Allocation], inputs: Moments, *, refine: bool = True
-) -> tuple[tuple[FloatFormat, ...], Floats]:
-    """Format and scale of each channel: of these choices the one whose outputs lose the least, its clip refined.
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What is known of the nearest rounding of each channel to each of some formats.
 
-    x : [channels, ...]; found : choices of one scale for each channel, at least one
+    formats : tried so far; scale : float32 [channels, formats], the best of each; loss : float64, its output error less
+        that of the weights themselves, infinite where a format has not been tried
     """
-    rows = rows_of(x, 0).astype(np.float32)
-    error = _Excess.of(inputs.problem(rows))
-    formats = list(found[0].formats)
-    scale, least = found[0].scale.copy(), error(found[0].formats, found[0].scale)
 
-    def keep(candidates: Sequence[FloatFormat], scales: Floats) -> None:
-        loss = error(candidates, scales)
-        better = loss < least
-        least[better], scale[better] = loss[better], scales[better]
-        for channel in np.flatnonzero(better).tolist():
-            formats[channel] = candidates[channel]
+    formats: tuple[FloatFormat, ...]
+    scale: Floats
+    loss: Doubles
 
-    for choice in found[1:]:
-        keep(choice.formats, choice.scale)
-    for ratio in _REFINEMENTS if refine else ():
-        middle = scale.copy()
-        for factor in (ratio, 1 / ratio):
-            keep(tuple(formats), middle * np.float32(factor))
-    return tuple(formats), scale
+    @classmethod
+    def of(cls, problem: Problem, found: Sequence[Allocation], *, refine: bool) -> Candidates:
+        """All of these choices, which have one scale for each channel; then clips to both sides of the best."""
+        formats = tuple(dict.fromkeys(fmt for choice in found for fmt in choice.formats))
+        channels = len(problem.weights)
+        known = cls(formats, np.ones((channels, len(formats)), np.float32), np.full((channels, len(formats)), np.inf))
+        excess, place = _Excess.of(problem), {fmt: f for f, fmt in enumerate(formats)}
+        tried: list[tuple[npt.NDArray[np.intp], Floats]] = []
+        for choice in found:
+            chosen = np.array([place[fmt] for fmt in choice.formats], np.intp)
+            same = [(chosen == other) & (choice.scale == scale) for other, scale in tried]
+            known._try(excess, chosen, choice.scale, ~np.any([np.zeros(channels, bool), *same], axis=0))
+            tried.append((chosen, choice.scale))
+        for ratio in _REFINEMENTS if refine else ():
+            chosen = known.best()
+            middle = known.scale[np.arange(channels), chosen]
+            for factor in (ratio, 1 / ratio):
+                known._try(excess, chosen, middle * np.float32(factor), np.ones(channels, bool))
+        return known
+
+    def best(self) -> npt.NDArray[np.intp]:
+        """[channels]: place of the best format."""
+        best: npt.NDArray[np.intp] = self.loss.argmin(1)
+        return best
+
+    def _try(self, excess: _Excess, chosen: npt.NDArray[np.intp], scale: Floats, those: npt.NDArray[np.bool_]) -> None:
+        own = np.flatnonzero(those)
+        if not own.size:
+            return
+        loss = excess(own, [self.formats[f] for f in chosen[own].tolist()], scale[own])
+        better = loss < self.loss[own, chosen[own]]
+        own, loss = own[better], loss[better]
+        self.loss[own, chosen[own]], self.scale[own, chosen[own]] = loss, scale[own]
 
 
 @dataclass(frozen=True, slots=True)
 class _Excess:
-    """By how much weights rounded to the nearest lose more than the weights themselves, in float32."""
+    """By how much weights rounded to the nearest lose more than the weights themselves, in float32.
+
+    half : the upper triangle of each group's covariance, its diagonal halved; d' C d is twice d' half d
+    """
 
     rows: Floats
-    covariance: Floats
+    half: Floats
     pull: Floats
 
     @classmethod
     def of(cls, problem: Problem) -> _Excess:
-        return cls(problem.weights, problem.covariance.astype(np.float32), problem.pull.astype(np.float32))
+        half = np.triu(problem.covariance.astype(np.float32))
+        half[:, np.arange(half.shape[1]), np.arange(half.shape[1])] /= 2
+        return cls(problem.weights, half, problem.pull.astype(np.float32))
 
-    def __call__(self, formats: Sequence[FloatFormat], scale: Floats) -> Doubles:
-        change = round_to_format(self.rows, list(formats), scale=scale, axis=0) - self.rows
-        return row_products(by_group(change, self.covariance) - 2 * self.pull, change)
+    def __call__(self, channels: npt.NDArray[np.intp], formats: Sequence[FloatFormat], scale: Floats) -> Doubles:
+        """[channels], of some channels."""
+        from scipy.linalg import blas
+
+        rows = self.rows[channels]
+        change = round_to_format(rows, list(formats), scale=scale, axis=0) - rows
+        if len(self.half) == 1:
+            product = blas.strmm(1.0, self.half[0].T, change.T, lower=1, trans_a=0).T
+        else:
+            every = np.zeros_like(self.rows)
+            every[channels] = change
+            product = by_group(every, self.half)[channels]
+        return 2 * row_products(product - self.pull[channels], change)
 
 
 def corrected(x: Any, values: npt.ArrayLike, allocation: Allocation, inputs: Moments) -> OutputFit:

@@ -17,21 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.formats import FloatFormat
-from codesign.quantize.allocate import (
-    allocate,
-    magnitudes_of,
-    refuse_zeros,
-    rows_of,
-    scaled_words,
-    splits,
-    top_exponent,
-)
+from codesign.quantize.allocate import allocate, compare, rows_of, scaled_words, top_exponent
 from codesign.quantize.layout import Floats
-from codesign.quantize.moments import Doubles, Moments
-from codesign.quantize.output_error import OutputFit, fit_of
+from codesign.quantize.moments import Doubles, Moments, Problem, row_products
+from codesign.quantize.output_error import Candidates, OutputFit, fit_of
 from codesign.quantize.rounding import round_to_format
 
 _CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)  # shares of the largest magnitude of a channel
+_FORMATS = 2  # of a channel that are tried with feedback: those of least output error without
 _SWEEPS = 20  # most passes over the weights of a channel; few channels take more than five
 _DAMPING = 0.01  # of the mean variance of the inputs; keeps weights of inputs that hardly vary near what they were
 _ELEMENTS = 1 << 24  # weights times candidates that are rounded at once: 64 MiB an array
@@ -50,7 +43,6 @@ def fit_outputs(
     inputs: Moments,
     *,
     formats: Sequence[FloatFormat] | None = None,
-    orders: Sequence[Order] = tuple(Order),
     allow_zeros: bool = False,
 ) -> OutputFit:
     """Round the weights of a layer so that its outputs lose the least.
@@ -61,27 +53,29 @@ def fit_outputs(
     weights : [channels, ...] floating-point array or CPU tensor
     bits : width of a number, 2 to 16; inputs : moments of what the layer reads
     formats : the candidates, instead of the splits of `bits`
-    orders : each is tried, the better is kept
     """
-    power = magnitudes_of(weights, 0)[1]
-    if not allow_zeros:
-        refuse_zeros(power)
-    candidates = splits(bits) if formats is None else tuple(formats)
-    table = _Table.of(candidates)
     problem = inputs.problem(rows_of(weights, 0).astype(np.float32))
-    nearest = _nearest(weights, bits, formats, allow_zeros, inputs, table)
-    found = _Rounded(nearest.values.copy(), nearest.step.copy(), nearest.chosen.copy())
+    if formats is None:
+        choices = [each for each in compare(weights, bits, allow_zeros=allow_zeros).values() if each.block is None]
+    else:
+        choices = [allocate(weights, formats=[fmt], allow_zeros=allow_zeros) for fmt in formats]
+    known = Candidates.of(problem, choices, refine=True)
+    table = _Table.of(known.formats)
+    nearest = _nearest(problem.weights, known, table)
+    found = nearest.take(slice(None))
+    likely = np.argsort(known.loss, axis=1, kind="stable")[:, :_FORMATS]
     each = len(problem.weights) // len(problem.covariance)
     for group, covariance in enumerate(problem.covariance):
         own = slice(group * each, (group + 1) * each)
         damped = _Damped.of(covariance, problem.pull[own], problem.weights[own])
-        found.put(
-            own, damped.best([nearest.take(own), *(_with_feedback(damped, order, table) for order in orders)], table)
-        )
-    worse = problem.loss(found.weights) > problem.loss(nearest.weights)  # by the damping, and hardly ever
-    found.put(worse, nearest.take(worse))
-    scale = (found.step / np.exp2(table.top[found.chosen])).astype(np.float32)
-    return fit_of(weights, found.weights, tuple(candidates[f] for f in found.chosen), scale, problem)
+        starts = [nearest.take(own), *(_with_feedback(damped, order, table, likely[own]) for order in Order)]
+        found.put(own, damped.best(starts, table))
+    fit = _fit_of(weights, found, known, table, problem)
+    worse = fit.output_mse > problem.missing_variance + known.loss.min(1)  # by the damping, and hardly ever
+    if worse.any():
+        found.put(worse, nearest.take(worse))
+        fit = _fit_of(weights, found, known, table, problem)
+    return fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,27 +99,18 @@ class _Rounded:
         self.values[channels], self.step[channels], self.chosen[channels] = other.values, other.step, other.chosen
 
 
-def _nearest(
-    weights: Any,
-    bits: int,
-    formats: Sequence[FloatFormat] | None,
-    allow_zeros: bool,
-    inputs: Moments,
-    table: _Table,
-) -> _Rounded:
+def _nearest(rows: Floats, known: Candidates, table: _Table) -> _Rounded:
     """Every weight as the nearest value, the choice of least output error."""
-    if formats is None:
-        choice = allocate(weights, bits, inputs=inputs, allow_zeros=allow_zeros)
-        candidates: Sequence[FloatFormat] = splits(bits)
-    else:
-        choice = allocate(weights, formats=formats, allow_zeros=allow_zeros)
-        candidates = formats
-    place = {fmt: f for f, fmt in enumerate(candidates)}
-    chosen = np.array([place[fmt] for fmt in choice.formats], np.intp)
-    rows = rows_of(weights, 0).astype(np.float32)
-    codes = round_to_format(rows / choice.scale[:, None], list(choice.formats), axis=0)
+    chosen = known.best()
+    scale = known.scale[np.arange(len(chosen)), chosen]
+    codes = round_to_format(rows / scale[:, None], [known.formats[f] for f in chosen.tolist()], axis=0)
     top = np.exp2(table.top[chosen]).astype(np.float32)
-    return _Rounded((codes / top[:, None]).astype(np.float32), (choice.scale * top).astype(np.float32), chosen)
+    return _Rounded((codes / top[:, None]).astype(np.float32), scale * top, chosen)
+
+
+def _fit_of(weights: Any, found: _Rounded, known: Candidates, table: _Table, problem: Problem) -> OutputFit:
+    scale = (found.step / np.exp2(table.top[found.chosen])).astype(np.float32)
+    return fit_of(weights, found.weights, tuple(known.formats[f] for f in found.chosen.tolist()), scale, problem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,31 +141,63 @@ class _Table:
 
 
 @dataclass(frozen=True, slots=True)
+class _Factor:
+    """A positive definite matrix as L L', its columns in the opposite of the order `place`.
+
+    place : [n], the columns in the order in which they are rounded; reversed : L, lower triangular
+    """
+
+    place: npt.NDArray[np.intp]
+    reversed: Doubles
+
+    @classmethod
+    def of(cls, matrix: Doubles, place: npt.NDArray[np.intp]) -> _Factor:
+        from scipy import linalg
+
+        back = place[::-1]
+        ordered = matrix[back[:, None], back]
+        return cls(place, linalg.cholesky(ordered.T, lower=True, overwrite_a=True, check_finite=False))
+
+    def solve(self, rows: Doubles) -> Doubles:
+        """[channels, n] times the inverse of the matrix."""
+        from scipy import linalg
+
+        back = self.place[::-1]
+        solved = np.empty_like(rows)
+        solved[:, back] = linalg.cho_solve((self.reversed, True), rows[:, back].T, check_finite=False).T
+        return solved
+
+
+@dataclass(frozen=True, slots=True)
 class _Damped:
     """The channels of a group, with a small price on leaving their weights: the loss of q is (t - q)' H (t - q).
 
-    matrix : H, [n, n]; targets : t, [channels, n]; pull : t H, [channels, n]
+    matrix : H, [n, n]; targets : t, [channels, n]; pull : t H, [channels, n]; by_variance : H, most varying inputs first
     """
 
     matrix: Doubles
     targets: Doubles
     pull: Doubles
+    by_variance: _Factor
 
     @classmethod
     def of(cls, covariance: Doubles, pull: Doubles, weights: Floats) -> _Damped:
-        from scipy import linalg
-
         trace = float(np.trace(covariance))
         price = _DAMPING * trace / len(covariance) if trace > 0 else 1.0
-        matrix = covariance + price * np.eye(len(covariance))
-        targets = weights + linalg.cho_solve(linalg.cho_factor(matrix, lower=True), pull.T).T
-        return cls(matrix, targets, weights @ matrix + pull)
+        matrix = covariance.copy()
+        np.fill_diagonal(matrix, np.diagonal(matrix) + price)
+        factor = _Factor.of(matrix, np.argsort(-np.diagonal(matrix), kind="stable"))
+        return cls(matrix, weights + factor.solve(pull), weights @ matrix + pull, factor)
 
-    def loss(self, weights: Floats) -> Doubles:
-        """[channels]"""
-        missing = self.targets - weights
-        loss: Doubles = np.einsum("ij,ij->i", missing @ self.matrix, missing)
-        return loss
+    def factor(self, order: Order) -> _Factor:
+        """The matrix, factored in the order in which columns are rounded."""
+        match order:
+            case Order.VARIANCE:
+                return self.by_variance
+            case Order.STORED:
+                return _Factor.of(self.matrix, np.arange(len(self.matrix)))
+            case _:
+                assert_never(order)
 
     def best(self, starts: Sequence[_Rounded], table: _Table) -> _Rounded:
         """For each channel the start that is best once it has been improved weight by weight."""
@@ -191,35 +208,30 @@ class _Damped:
         for start in starts:
             words = table.take(start.chosen)
             descend(hessian, pull, start.values @ hessian, start.step, *words, start.values, _SWEEPS, True)
-            loss = self.loss(start.weights)
+            missing = (self.targets - start.weights).astype(np.float32)
+            loss = row_products(missing @ hessian, missing)
             better = loss < least
             least[better] = loss[better]
             best.put(better, start.take(better))
         return best
 
 
-def _with_feedback(damped: _Damped, order: Order, table: _Table) -> _Rounded:
+def _with_feedback(damped: _Damped, order: Order, table: _Table, likely: npt.NDArray[np.intp]) -> _Rounded:
     """For each channel the format and clip that leave the least once all its weights are rounded with feedback."""
-    match order:
-        case Order.VARIANCE:
-            place = np.argsort(-np.diagonal(damped.matrix), kind="stable")
-        case Order.STORED:
-            place = np.arange(len(damped.matrix))
-        case _:
-            assert_never(order)
+    factor = damped.factor(order)
+    rounder, place = _Feedback.of(factor), factor.place
     targets = damped.targets[:, place]
     channels = len(targets)
     largest = np.abs(targets).max(1)
     largest = np.where(largest > 0, largest, 1)
-    rounder = _Feedback.of(damped.matrix[np.ix_(place, place)])
-    formats, clips = (grid.ravel() for grid in np.meshgrid(np.arange(len(table.top)), _CLIPS, indexing="ij"))
+    formats, clips = np.tile(likely.T, (len(_CLIPS), 1)), np.repeat(_CLIPS, likely.shape[1])
     best = np.full(channels, np.inf)
     kept = _Rounded(np.empty(targets.shape, np.float32), np.empty(channels, np.float32), np.empty(channels, np.intp))
     together = max(1, _ELEMENTS // targets.size)
-    for start in range(0, len(formats), together):
+    for start in range(0, len(clips), together):
         part = slice(start, start + together)
-        lanes_format = np.repeat(formats[part], channels)
-        lanes_step = (np.outer(clips[part], largest) / table.limit[formats[part], None]).astype(np.float32).ravel()
+        lanes_format = formats[part].ravel()
+        lanes_step = (np.outer(clips[part], largest) / table.limit[formats[part]]).astype(np.float32).ravel()
         found, loss = rounder.round(targets, lanes_step, *table.take(lanes_format))
         loss = loss.reshape(-1, channels)
         least = loss.argmin(0)
@@ -243,15 +255,12 @@ class _Feedback:
     weight: Doubles
 
     @classmethod
-    def of(cls, matrix: Doubles) -> _Feedback:
-        """From a positive definite matrix, columns in the order in which they are rounded."""
-        from scipy import linalg
-
-        lower = linalg.cholesky(matrix[::-1, ::-1], lower=True)[::-1, ::-1].T  # V', V upper triangular, matrix = V V'
+    def of(cls, factor: _Factor) -> _Feedback:
+        lower = factor.reversed.T[::-1, ::-1]  # V' of H = V V', V upper triangular
         diagonal = np.diagonal(lower)
-        ahead = (lower / diagonal[:, None]).astype(np.float32)
+        ahead: Floats = lower.astype(np.float32, order="C") / diagonal[:, None].astype(np.float32)
         np.fill_diagonal(ahead, 0)
-        return cls(np.ascontiguousarray(ahead), diagonal**2)
+        return cls(ahead, diagonal**2)
 
     def round(
         self,
