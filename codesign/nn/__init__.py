@@ -10,6 +10,7 @@ from codesign.nn.data import NAMES, Dataset, import_function, load_dataset
 from codesign.nn.recipe import Recipe
 
 if TYPE_CHECKING:
+    from codesign.nn.calibrated import quantize_network
     from codesign.nn.checkpoint import load_checkpoint, save_checkpoint
     from codesign.nn.lowp import Formats, convert, strip
     from codesign.nn.networks import build
@@ -36,12 +37,14 @@ __all__ = [
     "import_function",
     "load_checkpoint",
     "load_dataset",
+    "quantize_network",
     "save_checkpoint",
     "strip",
     "train",
 ]
 
 _HOMES = {
+    "calibrated": ("quantize_network",),
     "checkpoint": ("load_checkpoint", "save_checkpoint"),
     "lowp": ("Formats", "convert", "strip"),
     "networks": ("build",),

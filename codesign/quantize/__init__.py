@@ -15,6 +15,9 @@ gives such a scale, by which the largest magnitude just fits; `round_scaled(x, f
     matmul(a, b, accumulate, chunk=n)             a product whose running sums are rounded
     allocate(x, bits, axis=0), compare(...)       formats and scales chosen by the numbers themselves
     allocate_mean(x, mean_bits, axis=0)           widths of channels, too
+    Moments.of(inputs)                            what a layer reads, for choices that go by its outputs:
+    allocate_for_outputs(x, bits, moments)        the least error of the outputs, rounded to nearest
+    fit_outputs(x, bits, moments)                 the same, each weight rounded for what the others have lost
     numpy_dtype, torch_dtype                      the dtype with the codes of a format, where there is one
 
 Three modules are imported when they are asked for, as in `from codesign.quantize import checkpoint`:
@@ -30,6 +33,9 @@ from codesign.quantize.allocate import METHODS, Allocation, allocate, compare, s
 from codesign.quantize.budget import WATER_FILLING, allocate_mean
 from codesign.quantize.codes import decode, encode, numpy_dtype, pack, torch_dtype, unpack
 from codesign.quantize.histogram import FloatHistogram
+from codesign.quantize.moments import Missing, Moments
+from codesign.quantize.output_error import OutputFit, allocate_for_outputs, corrected
+from codesign.quantize.output_fit import fit_outputs
 from codesign.quantize.rounding import round_to_format
 from codesign.quantize.scales import ScaleRule, absmax_scale, round_scaled
 
@@ -38,15 +44,21 @@ __all__ = [
     "WATER_FILLING",
     "Allocation",
     "FloatHistogram",
+    "Missing",
+    "Moments",
+    "OutputFit",
     "Rounding",
     "ScaleRule",
     "absmax_scale",
     "allocate",
+    "allocate_for_outputs",
     "allocate_mean",
     "checkpoint",
     "compare",
+    "corrected",
     "decode",
     "encode",
+    "fit_outputs",
     "matmul",
     "numpy_dtype",
     "pack",

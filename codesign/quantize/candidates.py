@@ -44,7 +44,7 @@ def best_candidates(
     from codesign.quantize.kernels.fit import fit
 
     channels = len(x)
-    rows = [_normalised(fmt) for fmt in formats]
+    rows = [normalised(fmt) for fmt in formats]
     table = [np.array([row[i] for row in rows], kind) for i, kind in enumerate((np.float32, np.uint32, np.uint32))]
     chosen, clip, error = np.zeros(channels, np.int64), np.zeros(channels, np.float32), np.zeros(channels)
     fit(_blocks(x), _blocks(weights, channels), *table, *clips, chosen, clip, error)
@@ -105,10 +105,15 @@ def check_candidate(fmt: FloatFormat) -> None:
         raise FormatError(f"'{fmt}' cannot be allocated: it needs a sign, subnormal numbers and a value besides zero")
 
 
-def _normalised(fmt: FloatFormat) -> tuple[float, int, int]:
+def top_exponent(fmt: FloatFormat) -> int:
+    """Exponent of the largest binade."""
+    return math.frexp(fmt.max)[1] - 1
+
+
+def normalised(fmt: FloatFormat) -> tuple[float, int, int]:
     """The format with its largest binade at [1, 2), as `fit` takes it."""
     check_candidate(fmt)
-    top = math.frexp(fmt.max)[1] - 1
+    top = top_exponent(fmt)
     floor = max(fmt.min_exponent - top, _FLOOR_EXPONENT)
     return fmt.max / 2.0**top, floor + 127 << 23, 23 - fmt.mantissa_bits << 23
 
