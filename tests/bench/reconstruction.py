@@ -31,9 +31,7 @@ def main() -> None:
     batches = bench.images[:IMAGES].split(256)
     print("seed  dense %  parameters  L1 %  L1, rebuilt %  chosen %  chosen, rebuilt %  choice s  rebuilding s")
     for seed in map(int, sys.argv[1:] or range(5)):
-        network = bench.fresh(seed)
-        bench.train(network, experiment.dense_epochs, seed)
-        network.eval()
+        network = bench.train(bench.fresh(seed), bench.stages(experiment.dense_epochs), seed).network.eval()
         images = bench.images[: experiment.images].split(256)
         counts = pca_channel_counts(network, images, experiment.structure, groups=bench.groups).counts
         norm = plan_from_counts(network, bench.groups, counts, l1_importance(network))
