@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -62,6 +62,10 @@ class Reconstruction:
 
     layers: tuple[ReconstructedLayer, ...]
     dropped: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"layers": [asdict(layer) for layer in self.layers], "dropped": list(self.dropped)}
 
     def __str__(self) -> str:
         lines = [

@@ -21,7 +21,7 @@ from codesign.prune import (
 from codesign.reproduce.ledger import Ledger, TrainedNetwork
 from codesign.reproduce.settings import RetrainingSettings, digest
 from codesign.reproduce.workbench import OTHER_WEIGHTS, Finished, Workbench, parameters
-from codesign.runs import BATCH, Cut, PricedStage, chance
+from codesign.runs import BATCH, Cut, PricedStage, Removal, chance
 
 DENSE = "dense, as trained"
 DENSE_SHORT, DENSE_LONG = "dense, trained on, short", "dense, trained on, long"
@@ -81,7 +81,7 @@ def _seed(settings: RetrainingSettings, bench: Workbench, seed: int, wanted: Seq
     plan = plan_from_counts(dense, groups, counts)
 
     def keeping(own: Mapping[str, int], scores: Scores) -> Cut:
-        return lambda network, found: plan_from_counts(network, found, own, scores(network))
+        return lambda network, found: Removal(plan=plan_from_counts(network, found, own, scores(network)))
 
     def trained() -> nn.Module:
         return copy.deepcopy(dense)

@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from codesign.prune import (
     ChannelGroups,
-    PrunePlan,
     grasp_masks,
     l1_importance,
     magnitude_masks,
@@ -27,7 +26,7 @@ from codesign.prune import (
 from codesign.reproduce.ledger import Ledger, TrainedNetwork
 from codesign.reproduce.settings import StagedSettings, digest
 from codesign.reproduce.workbench import OTHER_WEIGHTS, Finished, Masks, Workbench, parameters
-from codesign.runs import BATCH, PricedStage, chance
+from codesign.runs import BATCH, PricedStage, Removal, chance
 
 DENSE, M2 = "dense", "M2"
 MASKED = ("random", "magnitude", "SNIP", "GraSP", "SynFlow")
@@ -103,8 +102,8 @@ class _Arm:
     def _narrow(self, method: str, level: int, counts: Mapping[str, int]) -> TrainedNetwork:
         """A fresh network of these widths. Its weights are those of other channels than M2 began with."""
 
-        def cut(network: nn.Module, groups: ChannelGroups) -> PrunePlan:
-            return plan_from_counts(network, groups, counts, l1_importance(network))
+        def cut(network: nn.Module, groups: ChannelGroups) -> Removal:
+            return Removal(plan=plan_from_counts(network, groups, counts, l1_importance(network)))
 
         network = self.bench.fresh(OTHER_WEIGHTS + self.seed)
         run = self.bench.train(network, self.bench.stages(self.epochs, cuts=[cut]), self.seed)
@@ -115,19 +114,19 @@ class _Arm:
         structure = replace(settings.structure, alpha=alpha)
         priced: list[PricedStage] = []
 
-        def before(network: nn.Module, groups: ChannelGroups) -> PrunePlan:
+        def before(network: nn.Module, groups: ChannelGroups) -> Removal:
             priced.append(bench.priced_search(network, settings.noise_images))
             noise = noise_batches(bench.dataset.image_shape, settings.noise_images, chance(self.seed))
             on_device = (batch.to(settings.subject.device) for batch in noise)
             found = pca_channel_counts(network, on_device, structure, groups=groups)
-            return plan_from_counts(network, groups, found.counts, l1_importance(network))
+            return Removal(plan=plan_from_counts(network, groups, found.counts, l1_importance(network)))
 
-        def within(network: nn.Module, groups: ChannelGroups) -> PrunePlan:
+        def within(network: nn.Module, groups: ChannelGroups) -> Removal:
             priced.append(bench.priced(network, settings.first_epochs))
             priced.append(bench.priced_search(network, settings.images))
             sample = torch.split(bench.images[: settings.images], BATCH)
             found = pca_channel_counts(network, sample, structure, groups=groups)
-            return plan_from_counts(network, groups, found.counts, l1_importance(network))
+            return Removal(plan=plan_from_counts(network, groups, found.counts, l1_importance(network)))
 
         stages = bench.stages(settings.first_epochs, settings.rest_epochs, cuts=[before, within])
         run = bench.train(bench.fresh(self.seed), stages, self.seed)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from codesign.runs.run_cost import PricedStage, RunCost, latency_s_of
     from codesign.runs.search_run import PreparedSearch, prepare, run_search
     from codesign.runs.space import DEFAULT, baseline_points, kept_whole, layer_costs
-    from codesign.runs.trainer import Cut, Part, Stage, Trainer, fresh_network, load_data
+    from codesign.runs.trainer import Cut, Part, Removal, Stage, Trainer, fresh_network, load_data
     from codesign.runs.training_run import MODEL, PreparedTraining, prepare_training, run_training
     from codesign.runs.training_settings import load_training_settings
     from codesign.runs.workers import training_processes
@@ -35,6 +35,7 @@ __all__ = [
     "PreparedSearch",
     "PreparedTraining",
     "PricedStage",
+    "Removal",
     "RunCost",
     "Stage",
     "Trainer",
@@ -67,7 +68,7 @@ _HOMES = {
     "run_cost": ("PricedStage", "RunCost", "latency_s_of"),
     "search_run": ("PreparedSearch", "prepare", "run_search"),
     "space": ("DEFAULT", "baseline_points", "kept_whole", "layer_costs"),
-    "trainer": ("Cut", "Part", "Stage", "Trainer", "fresh_network", "load_data"),
+    "trainer": ("Cut", "Part", "Removal", "Stage", "Trainer", "fresh_network", "load_data"),
     "training_run": ("MODEL", "PreparedTraining", "prepare_training", "run_training"),
     "training_settings": ("load_training_settings",),
     "workers": ("training_processes",),

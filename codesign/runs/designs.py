@@ -15,9 +15,9 @@ from torch import nn
 from codesign.design import DesignPoint
 from codesign.errors import ConfigError
 from codesign.nn import Accuracy, Dataset, Effort
-from codesign.prune import ChannelGroups, PrunePlan, l1_importance, plan_from_counts
+from codesign.prune import ChannelGroups, l1_importance, plan_from_counts
 from codesign.runs.search_settings import Settings
-from codesign.runs.trainer import Stage, Trainer, fresh_network, load_data, one_after_the_other
+from codesign.runs.trainer import Removal, Stage, Trainer, fresh_network, load_data, one_after_the_other
 from codesign.search import Measurement
 
 
@@ -95,8 +95,8 @@ class Designs:
         if not 0 < self.dense_steps < self.steps:
             raise ConfigError(f"a cut after {self.dense_steps} of {self.steps} steps is not inside the run")
 
-        def cut(network: nn.Module, groups: ChannelGroups) -> PrunePlan:
-            return plan_from_counts(network, groups, dict(point.channels), l1_importance(network))
+        def cut(network: nn.Module, groups: ChannelGroups) -> Removal:
+            return Removal(plan=plan_from_counts(network, groups, dict(point.channels), l1_importance(network)))
 
         ends = [0, *sorted({self.dense_steps, *self.rungs, self.steps})]
         return [

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from typing import assert_never
 
 import numpy as np
 import torch
@@ -17,12 +18,15 @@ from codesign.prune import (
     ChannelGroups,
     FoundStructure,
     batch_norm_importance,
+    choose_channels,
     l1_importance,
     l2_importance,
     noise_batches,
     pca_channel_counts,
+    plan_from_counts,
     random_importance,
 )
+from codesign.runs.trainer import Removal
 from codesign.runs.training_settings import CutSettings, Ranking, Sample
 from codesign.workload import Workload
 
@@ -42,26 +46,49 @@ def find_structure(
     seed: int,
     cost: Callable[[str, int], float] | None = None,
 ) -> FoundStructure:
-    """Channel counts by PCA of the first `settings.images` of `images`, or of as many random ones of their shape."""
-    if settings.sample is Sample.DATA:
-        batches = iter(torch.split(images[: settings.images], BATCH))
-    else:
-        noise = noise_batches(images.shape[1:], settings.images, chance(seed), batch=BATCH)
-        batches = (batch.to(images.device) for batch in noise)
+    """Channel counts by PCA of the feature maps of a `sample`."""
+    batches = sample(images, settings, seed)
     return pca_channel_counts(network, batches, settings.structure, groups=groups, cost=cost)
 
 
-def importance(network: nn.Module, groups: ChannelGroups, ranking: Ranking, seed: int) -> dict[str, torch.Tensor]:
-    """Scores by which the channels that stay are chosen."""
+def sample(images: torch.Tensor, settings: CutSettings, seed: int) -> list[torch.Tensor]:
+    """Batches of the first `settings.images` of `images`, or of as many random ones of their shape."""
+    match settings.sample:
+        case Sample.DATA:
+            return list(torch.split(images[: settings.images], BATCH))
+        case Sample.NOISE:
+            noise = noise_batches(images.shape[1:], settings.images, chance(seed), batch=BATCH)
+            return [batch.to(images.device) for batch in noise]
+    assert_never(settings.sample)
+
+
+def removal(
+    network: nn.Module,
+    groups: ChannelGroups,
+    counts: Mapping[str, int],
+    ranking: Ranking,
+    images: Sequence[torch.Tensor],
+    seed: int,
+) -> Removal:
+    """What leaves so that each layer keeps its count.
+
+    images : in batches, for a ranking that looks at what layers read
+    """
+    scores: dict[str, torch.Tensor]
     match ranking:
+        case Ranking.RECONSTRUCTION:
+            return Removal(plan=choose_channels(network, groups, images).plan(counts), rebuild_from=images)
         case Ranking.L1:
-            return l1_importance(network)
+            scores = l1_importance(network)
         case Ranking.L2:
-            return l2_importance(network)
+            scores = l2_importance(network)
         case Ranking.BATCH_NORM:
-            return batch_norm_importance(network, groups)
+            scores = batch_norm_importance(network, groups)
         case Ranking.RANDOM:
-            return random_importance(network, chance(seed))
+            scores = random_importance(network, chance(seed))
+        case _:
+            assert_never(ranking)
+    return Removal(plan=plan_from_counts(network, groups, counts, scores))
 
 
 def cost_of_counts(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from time import perf_counter, process_time
@@ -29,11 +30,25 @@ from codesign.nn import (
     train,
 )
 from codesign.preprocess import Transform
-from codesign.prune import ChannelGroups, PrunePlan, channel_groups, prune
+from codesign.prune import ChannelGroups, PrunePlan, Reconstruction, channel_groups, prune, reconstruct
 from codesign.runs.search_settings import DataSettings, NetworkSettings
 
-# From a network in float32 as trained so far, and its channel groups: which channels stay.
-Cut = Callable[[nn.Module, ChannelGroups], PrunePlan]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """What a cut does.
+
+    plan : which channels stay
+    rebuild_from : batches of images on which the layers that read the others learn to do without them; None: what those
+        carried is dropped
+    """
+
+    plan: PrunePlan
+    rebuild_from: Sequence[torch.Tensor] | None = None
+
+
+# From a network in float32 as trained so far, and its channel groups: what leaves.
+Cut = Callable[[nn.Module, ChannelGroups], Removal]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +57,14 @@ class Stage:
 
     steps : optimizer steps after the cut
     first, total : steps of the learning-rate schedule before this stage, and in all
+    learning_rate : highest of the schedule; None: that of the recipe
     """
 
     steps: int
     first: int
     total: int
     cut: Cut | None = None
+    learning_rate: float | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,6 +88,7 @@ class Part:
 
     effort : of a cut, with what it took to find the plan
     plan : of the cut; None if this part trained
+    rebuilt : how the layers behind a cut were given other weights; None if they were not
     finite : whether the loss stayed finite; if not, the run ends with this part
     ended : whether the stage ends with this part
     """
@@ -78,6 +96,7 @@ class Part:
     stage: int
     effort: Effort
     plan: PrunePlan | None = None
+    rebuilt: Reconstruction | None = None
     finite: bool = True
     ended: bool = False
 
@@ -143,19 +162,20 @@ class Trainer:
                 run.position = Position(stage=number)
             position = run.position
             if stage.cut is not None and not position.cut:
-                plan, effort = self._cut(run, stage.cut)
+                part = self._cut(run, number, stage.cut)
                 position.cut = True
-                yield Part(stage=number, effort=effort, plan=plan)
+                yield part
             before = sum(done.steps for done in stages[:number]) - stage.first
+            recipe = self.recipe
+            if stage.learning_rate is not None:
+                recipe = replace(recipe, learning_rate=stage.learning_rate)
             report = None if on_step is None else lambda step, _, before=before: on_step(before + step)
             while position.steps < stage.steps:
                 first = stage.first + position.steps
                 span = Span(
                     first=first, last=first + min(stage.steps - position.steps, max(a_pass, 1)), total=stage.total
                 )
-                effort, finite = train(
-                    run.state, self.images, self.recipe, span, transform=self.transform, on_step=report
-                )
+                effort, finite = train(run.state, self.images, recipe, span, transform=self.transform, on_step=report)
                 position.steps += effort.steps
                 position.cpu_s += effort.cpu_s
                 position.wall_s += effort.wall_s
@@ -164,13 +184,17 @@ class Trainer:
                 if not finite:
                     return
 
-    def _cut(self, run: TrainingRun, cut: Cut) -> tuple[PrunePlan, Effort]:
+    def _cut(self, run: TrainingRun, stage: int, cut: Cut) -> Part:
         wall, cpu = perf_counter(), process_time()
+        rebuilt = None
         with run.state.plain() as network:
-            groups = channel_groups(network, self.images.train_images[:1])
-            plan = cut(network, groups)
-            run.state.network = prune(network, plan, run.state.optimizer, inplace=True)
-        return plan, Effort(wall_s=perf_counter() - wall, cpu_s=process_time() - cpu)
+            removal = cut(network, channel_groups(network, self.images.train_images[:1]))
+            dense = network if removal.rebuild_from is None else copy.deepcopy(network)
+            run.state.network = prune(network, removal.plan, run.state.optimizer, inplace=True)
+            if removal.rebuild_from is not None:
+                rebuilt = reconstruct(dense, run.state.network, removal.plan, removal.rebuild_from)
+        effort = Effort(wall_s=perf_counter() - wall, cpu_s=process_time() - cpu)
+        return Part(stage=stage, effort=effort, plan=removal.plan, rebuilt=rebuilt)
 
     def measure(self, network: nn.Module) -> Accuracy:
         """On the test images."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,15 +19,15 @@ from codesign.design import DesignPoint
 from codesign.errors import ConfigError, ModelError, RunDirectoryError, located
 from codesign.hardware import Accelerator, load_accelerator
 from codesign.nn import Dataset, convert
-from codesign.prune import ChannelGroups, PrunePlan, channel_groups, plan_from_counts
+from codesign.prune import ChannelGroups, PrunePlan, channel_groups
 from codesign.runs.export import CONFIG, load_applied, save_applied
 from codesign.runs.provenance import provenance
-from codesign.runs.pruning import cost_of_counts, find_structure, importance
+from codesign.runs.pruning import cost_of_counts, find_structure, removal, sample
 from codesign.runs.run_cost import PricedStage, latency_s_of
 from codesign.runs.search_run import write
 from codesign.runs.search_settings import pipeline_of
 from codesign.runs.space import DEFAULT
-from codesign.runs.trainer import Stage, Trainer, fresh_network, load_data, one_after_the_other
+from codesign.runs.trainer import Removal, Stage, Trainer, fresh_network, load_data, one_after_the_other
 from codesign.runs.training_settings import CutSettings, FormatSettings, TrainingSettings
 from codesign.search import locked
 from codesign.workload import Workload
@@ -83,10 +83,17 @@ class PreparedTraining:
 
     def schedule(self, stage: int) -> tuple[int, int]:
         """Steps of the learning-rate schedule under way before this stage, and in all."""
-        starts = [0, *(n for n, settings in enumerate(self.settings.stages) if n and settings.restart)]
-        begin = max(n for n in starts if n <= stage)
-        end = min((n for n in starts if n > stage), default=len(self.steps))
+        begin = self._begin(stage)
+        end = next((n for n in range(stage + 1, len(self.steps)) if self._begin(n) == n), len(self.steps))
         return sum(self.steps[begin:stage]), sum(self.steps[begin:end])
+
+    def learning_rate(self, stage: int) -> float | None:
+        """Highest learning rate of the schedule under way, where it is not that of the recipe."""
+        return self.settings.stages[self._begin(stage)].learning_rate
+
+    def _begin(self, stage: int) -> int:
+        """The stage with which the schedule under way began."""
+        return max(n for n in range(stage + 1) if n == 0 or self.settings.stages[n].restart)
 
 
 def prepare_training(settings: TrainingSettings, where: str) -> PreparedTraining:
@@ -267,10 +274,20 @@ class _Stages:
         """Everything that is still to be done, with a checkpoint after every part."""
         for part in self.trainer.train(self.run, self._stages(), self.on_step):
             if part.plan is not None:
+                before = self.point
                 self._check(part.plan)
                 found = self.records[-1]  # the structure search before this cut, which is a part of its effort
                 cpu_s, wall_s = part.effort.cpu_s - found.cpu_s, part.effort.wall_s - found.wall_s
-                self._record(part.stage, "prune", cpu_s=cpu_s, wall_s=wall_s)
+                priced = []
+                if part.rebuilt is not None:
+                    self.structures[-1]["rebuilt"] = part.rebuilt.to_json()
+                    self.say(str(part.rebuilt))
+                    batches = self._batches(part.stage)  # through the dense network twice, through the smaller one once
+                    priced = [
+                        PricedStage(point=before, steps=2 * batches, sampling=True),
+                        PricedStage(point=self.point, steps=batches, sampling=True),
+                    ]
+                self._record(part.stage, "prune", priced, cpu_s=cpu_s, wall_s=wall_s)
             position = self.run.position
             if not part.finite:
                 done = sum(self.prepared.steps[: part.stage]) + position.steps
@@ -279,7 +296,8 @@ class _Stages:
                     "formats with more bits, and start over with --fresh"
                 )
             if part.ended:
-                self._record(part.stage, "train", steps=position.steps, cpu_s=position.cpu_s, wall_s=position.wall_s)
+                priced = [PricedStage(point=self.point, steps=position.steps)]
+                self._record(part.stage, "train", priced, cpu_s=position.cpu_s, wall_s=position.wall_s)
             self._save()
 
     def _stages(self) -> list[Stage]:
@@ -287,11 +305,19 @@ class _Stages:
         for number, settings in enumerate(self.settings.stages):
             first, total = self.prepared.schedule(number)
             cut = None if settings.cut is None else partial(self._cut, number, settings.cut)
-            stages.append(Stage(steps=self.prepared.steps[number], first=first, total=total, cut=cut))
+            stages.append(
+                Stage(
+                    steps=self.prepared.steps[number],
+                    first=first,
+                    total=total,
+                    cut=cut,
+                    learning_rate=self.prepared.learning_rate(number),
+                )
+            )
         return stages
 
-    def _cut(self, stage: int, settings: CutSettings, network: nn.Module, groups: ChannelGroups) -> PrunePlan:
-        """Find the structure, and rank the channels."""
+    def _cut(self, stage: int, settings: CutSettings, network: nn.Module, groups: ChannelGroups) -> Removal:
+        """Find the structure, and choose the channels."""
         cpu, wall = time.process_time(), time.perf_counter()
         images, seed = self.trainer.images.train_images, self.settings.seed
         cost = None
@@ -303,14 +329,15 @@ class _Stages:
         self._record(
             stage,
             "find structure",
-            steps=-(-settings.images // self.settings.training.batch),
+            [PricedStage(point=self.point, steps=self._batches(stage), sampling=True)],
             cpu_s=time.process_time() - cpu,
             wall_s=time.perf_counter() - wall,
         )
         self.structures.append({"stage": stage + 1, **found.to_json()})
         self.say(str(found))
         with located(f"stages[{stage}]: cut"):
-            return plan_from_counts(network, groups, found.counts, importance(network, groups, settings.ranking, seed))
+            looked_at = sample(images, settings, seed)
+            return removal(network, groups, found.counts, settings.ranked_by, looked_at, seed)
 
     def _check(self, plan: PrunePlan) -> None:
         """Note the channels that a cut has left, which are to be those that are priced."""
@@ -324,24 +351,30 @@ class _Stages:
             if left not in (None, priced):
                 raise ModelError(f"layer '{name}' keeps {left} channels, but would be priced with {priced}")
 
-    def _record(self, stage: int, action: Action, *, cpu_s: float, wall_s: float, steps: int = 0) -> None:
-        """Note what was done. A structure search is a forward pass of `steps` batches; a cut costs no simulated time."""
-        searching = action == "find structure"
-        accuracy = None if searching else self.trainer.measure(self.run.network)
+    def _batches(self, stage: int) -> int:
+        """Batches of the images that the cut before a stage looks at."""
+        cut = self.settings.stages[stage].cut
+        assert cut is not None
+        return -(-cut.images // self.settings.training.batch)
+
+    def _record(
+        self, stage: int, action: Action, priced: Sequence[PricedStage], *, cpu_s: float, wall_s: float
+    ) -> None:
+        """Note what was done, and what of it runs on the accelerator."""
+        accuracy = None if action == "find structure" else self.trainer.measure(self.run.network)
         workload = self.workload
-        priced = PricedStage(point=self.point, steps=steps, sampling=searching)
         optimizer = self.settings.training.optimizer
         record = Record(
             stage=stage + 1,
             action=action,
             epochs=self.settings.stages[stage].epochs if action == "train" else 0.0,
-            steps=0 if searching else steps,
+            steps=sum(stage.steps for stage in priced if not stage.sampling),
             top1=accuracy.top1 if accuracy else None,
             top5=accuracy.top5 if accuracy else None,
             parameters=sum(parameter.numel() for parameter in self.run.network.parameters()),
             macs=workload.macs,
             cpu_s=cpu_s,
             wall_s=wall_s,
-            simulated_s=latency_s_of([priced], self.prepared.workload, self.prepared.accelerator, optimizer),
+            simulated_s=latency_s_of(priced, self.prepared.workload, self.prepared.accelerator, optimizer),
         )
         self.records.append(record)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 from codesign.config import FormatChoice, load
 from codesign.design import LayerFormats, uniform
@@ -23,8 +23,9 @@ class Sample(StrEnum):
 
 
 class Ranking(StrEnum):
-    """By which importance the channels that stay are chosen."""
+    """How the channels that stay are chosen."""
 
+    RECONSTRUCTION = "reconstruction"  # those that the next layers miss least; the others are rebuilt from them
     L1 = "l1"
     L2 = "l2"
     BATCH_NORM = "batch-norm"
@@ -35,13 +36,16 @@ class Ranking(StrEnum):
 class CutSettings:
     """A cut before a stage: PCA of feature maps gives the counts, a ranking says which channels stay.
 
-    images : how many are propagated; a structure search on too few is an error that says how many it needs
+    images : how many are propagated; a structure search on too few is an error that says how many it needs. A ranking
+        by reconstruction looks at the same ones
+    ranking : left out, reconstruction with training images, and L1 with random ones: what an untrained network computes
+        is not worth rebuilding
     align : move counts to where the accelerator's time per channel is good
     """
 
     sample: Sample
     images: int = 1000
-    ranking: Ranking = Ranking.L1
+    ranking: Ranking | None = None
     align: bool = False
     structure: StructureConfig = field(default_factory=StructureConfig)
 
@@ -49,21 +53,40 @@ class CutSettings:
         if self.images < 1:
             raise ConfigError(f"images must be at least 1, got {self.images}")
 
+    @property
+    def ranked_by(self) -> Ranking:
+        """The ranking, whether it was given or left out."""
+        if self.ranking is not None:
+            return self.ranking
+        match self.sample:
+            case Sample.DATA:
+                return Ranking.RECONSTRUCTION
+            case Sample.NOISE:
+                return Ranking.L1
+        assert_never(self.sample)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageSettings:
     """A cut, if any, and then `epochs` of training.
 
     restart : begin a learning-rate schedule here, with its warm-up; else the one that is under way goes on
+    learning_rate : highest of a schedule that begins here; else that of `training`. After a cut that rebuilds what it
+        removes a fifth of it or less: a high one destroys what the cut has saved
     """
 
     epochs: float
     cut: CutSettings | None = None
     restart: bool = False
+    learning_rate: float | None = None
 
     def __post_init__(self) -> None:
         if not self.epochs > 0:
             raise ConfigError(f"epochs must be positive, got {self.epochs:g}")
+        if self.learning_rate is not None and not self.restart:
+            raise ConfigError("learning_rate belongs to a schedule that begins here; add restart = true")
+        if self.learning_rate is not None and not self.learning_rate > 0:
+            raise ConfigError(f"learning_rate must be positive, got {self.learning_rate:g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

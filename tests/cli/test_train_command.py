@@ -85,8 +85,12 @@ def test_every_stage_is_measured_and_priced(config, tmp_path, capsys):
         PricedStage(point=plain, steps=10, sampling=True),  # 500 random images in batches of 50
         PricedStage(point=cut, steps=8),
         PricedStage(point=cut, steps=6, sampling=True),  # 300 training images
+        PricedStage(point=cut, steps=12, sampling=True),  # the same to choose, and beside the smaller network
+        PricedStage(point=end, steps=6, sampling=True),
         PricedStage(point=end, steps=20),
     ]
+    assert "rebuilt" not in result["structures"][0]
+    assert [layer["kept"] for layer in result["structures"][1]["rebuilt"]["layers"]]
     expected = latency_s_of(parts, workload, load_accelerator("edge"), Optimizer.MOMENTUM)
     assert sum(record["simulated_s"] for record in records) == pytest.approx(expected)
 
