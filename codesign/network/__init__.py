@@ -3,9 +3,9 @@
 `import codesign.network` loads no torch; a name of the reading does so when it is first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from codesign.faces import lazy
 from codesign.network.groups import ChannelGroup
 from codesign.network.kinds import OperationKind
 
@@ -19,18 +19,6 @@ if TYPE_CHECKING:
     from codesign.network.rules import BATCH_NORMS, Findings, tensors
     from codesign.network.stored import Stored, number, stored_tensors
     from codesign.network.trace import Example, NetworkFailure, call, elementwise, watch
-
-_HOME = {
-    "attention": ("HeadPrunedAttention", "all_prunable", "become", "make_prunable"),
-    "labels": ("Classes", "Place", "support"),
-    "modes": ("batch_statistics", "evaluating", "statistics_kept"),
-    "operations": ("Operation", "Value"),
-    "products": ("Product",),
-    "reading": ("Reading", "ReadingMode", "read"),
-    "rules": ("BATCH_NORMS", "Findings", "tensors"),
-    "stored": ("Stored", "number", "stored_tensors"),
-    "trace": ("Example", "NetworkFailure", "call", "elementwise", "watch"),
-}
 
 __all__ = [
     "BATCH_NORMS",
@@ -64,9 +52,17 @@ __all__ = [
     "watch",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    for module, names in _HOME.items():
-        if name in names:
-            return getattr(import_module(f"codesign.network.{module}"), name)
-    raise AttributeError(f"module 'codesign.network' has no attribute '{name}'")
+__getattr__ = lazy(
+    __name__,
+    {
+        "attention": ("HeadPrunedAttention", "all_prunable", "become", "make_prunable"),
+        "labels": ("Classes", "Place", "support"),
+        "modes": ("batch_statistics", "evaluating", "statistics_kept"),
+        "operations": ("Operation", "Value"),
+        "products": ("Product",),
+        "reading": ("Reading", "ReadingMode", "read"),
+        "rules": ("BATCH_NORMS", "Findings", "tensors"),
+        "stored": ("Stored", "number", "stored_tensors"),
+        "trace": ("Example", "NetworkFailure", "call", "elementwise", "watch"),
+    },
+)

@@ -3,9 +3,9 @@
 Names that need torch are loaded when they are first asked for: data sets and recipes stay light.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from codesign.faces import lazy
 from codesign.nn.data import NAMES, Dataset, import_function, load_dataset
 from codesign.nn.recipe import Recipe
 
@@ -43,19 +43,14 @@ __all__ = [
     "train",
 ]
 
-_HOMES = {
-    "calibrated": ("quantize_network",),
-    "checkpoint": ("load_checkpoint", "save_checkpoint"),
-    "lowp": ("Formats", "convert", "strip"),
-    "networks": ("build",),
-    "policy": ("Policy", "Rounder", "Scaling"),
-    "stage": ("Accuracy", "Effort", "Span", "TrainingData", "TrainingState", "batches", "evaluate", "train"),
-}
-
-
-def __getattr__(name: str) -> object:
-    """A name of the face from its file."""
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{home}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(
+    __name__,
+    {
+        "calibrated": ("quantize_network",),
+        "checkpoint": ("load_checkpoint", "save_checkpoint"),
+        "lowp": ("Formats", "convert", "strip"),
+        "networks": ("build",),
+        "policy": ("Policy", "Rounder", "Scaling"),
+        "stage": ("Accuracy", "Effort", "Span", "TrainingData", "TrainingState", "batches", "evaluate", "train"),
+    },
+)

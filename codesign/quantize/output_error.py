@@ -42,12 +42,6 @@ class OutputFit:
     output_mse: Doubles
     output_power: Doubles
 
-    @property
-    def output_sqnr_db(self) -> float:
-        """Signal to quantization noise ratio of all outputs of the layer in dB; infinite where there is no error."""
-        noise = float(self.output_mse.sum())
-        return 10 * float(np.log10(self.output_power.sum() / noise)) if noise > 0 else float("inf")
-
 
 @dataclass(frozen=True, slots=True)
 class Candidates:

@@ -3,9 +3,9 @@
 Names that need torch are loaded when they are first asked for: a mistake in a configuration is found at once.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from codesign.faces import lazy
 from codesign.runs.search_settings import DataSettings, NetworkSettings, load_settings
 
 if TYPE_CHECKING:
@@ -60,24 +60,19 @@ __all__ = [
     "trial_of",
 ]
 
-_HOMES = {
-    "designs": ("Designs", "Outcome"),
-    "export": ("apply_point", "export_onnx", "load_applied", "trial_of"),
-    "machines": ("HardwareLoop", "machines_of"),
-    "pruning": ("BATCH", "chance"),
-    "run_cost": ("PricedStage", "RunCost", "latency_s_of"),
-    "search_run": ("PreparedSearch", "prepare", "run_search"),
-    "space": ("DEFAULT", "baseline_points", "kept_whole", "layer_costs"),
-    "trainer": ("Cut", "Part", "Removal", "Stage", "Trainer", "fresh_network", "load_data"),
-    "training_run": ("MODEL", "PreparedTraining", "prepare_training", "run_training"),
-    "training_settings": ("load_training_settings",),
-    "workers": ("training_processes",),
-}
-
-
-def __getattr__(name: str) -> object:
-    """A name of the face from its file."""
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{home}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(
+    __name__,
+    {
+        "designs": ("Designs", "Outcome"),
+        "export": ("apply_point", "export_onnx", "load_applied", "trial_of"),
+        "machines": ("HardwareLoop", "machines_of"),
+        "pruning": ("BATCH", "chance"),
+        "run_cost": ("PricedStage", "RunCost", "latency_s_of"),
+        "search_run": ("PreparedSearch", "prepare", "run_search"),
+        "space": ("DEFAULT", "baseline_points", "kept_whole", "layer_costs"),
+        "trainer": ("Cut", "Part", "Removal", "Stage", "Trainer", "fresh_network", "load_data"),
+        "training_run": ("MODEL", "PreparedTraining", "prepare_training", "run_training"),
+        "training_settings": ("load_training_settings",),
+        "workers": ("training_processes",),
+    },
+)
